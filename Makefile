@@ -1,0 +1,70 @@
+# Set-up, tests and checks. `make` alone lists what there is. Nothing here needs root or touches anything outside
+# this folder.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Which python makes .venv; which lock goes into it (cpu or cuda); anything more for pip, such as an index.
+PYTHON ?= python3.11
+LOCK ?= cpu
+PIP_ARGS ?=
+
+BIN := .venv/bin
+PACKAGES := .venv/.packages-$(LOCK)
+READY := .venv/.ready-$(LOCK)
+
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
+
+.PHONY: help setup demo test test-all check fmt lint-docker clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv from the lock (LOCK=cpu or cuda) and check that it works
+
+# Each stamp is made last, so a set-up that was cut short starts again. A changed lock empties .venv: what an older
+# lock left behind (the other fbgemm build, say) must not linger.
+$(PACKAGES): requirements/$(LOCK).txt requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "make setup needs Python 3.11 and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --no-deps $(PIP_ARGS) -r requirements/$(LOCK).txt
+	$(BIN)/python -m pip install --no-deps $(PIP_ARGS) -r requirements/dev.txt
+	@touch $@
+
+$(READY): $(PACKAGES) pyproject.toml
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	$(BIN)/recdistill doctor --quick
+	@touch $@
+
+demo: setup ## Make a log, distil a student from a teacher, report: runs/demo
+	$(BIN)/recdistill synth runs/demo-log
+	$(BIN)/recdistill run configs/demo.yaml
+
+test: setup ## The fast tests
+	$(BIN)/pytest -q
+
+test-all: setup ## The slow tests too
+	$(BIN)/pytest -q -m "not gpu"
+
+check: setup ## Lint, layout, types, locks; says all that is wrong, not the first only
+	@failed=""; \
+	for step in "ruff check ." "ruff format --check ." "mypy" "python requirements/lock.py --check"; do \
+	  echo "+ $$step"; $(BIN)/$$step || failed="$$failed; $$step"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed: $${failed#; }" >&2; exit 1; }
+
+fmt: setup ## Lay out the code, mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint-docker: setup ## hadolint on the Dockerfile
+	$(BIN)/hadolint Dockerfile
+
+clean: ## Remove .venv, caches and build leftovers; runs/ and mlruns/ stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,226 @@
+"""The command line: recdistill run, check, trace, promote, rollback, history, recipes, synth, doctor and each step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from recdistill.config import Run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From interaction logs to a promoted, distilled student ranker.",
+)
+
+Config = Annotated[Path, typer.Argument(help="a YAML file, such as configs/demo.yaml", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.field=value", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only the result")]
+Why = Annotated[str, typer.Option(help="the reason, kept in the history")]
+
+STEP_NAMES = ("prepare", "train_teacher", "score", "distil", "export", "evaluate", "decide", "publish")
+
+
+def main() -> None:
+    """Exit status: 0 done, 1 a gate said no, 2 bad config or data, with one line per problem."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    from recdistill.problems import BadInput
+
+    try:
+        app()
+    except BadInput as error:
+        for line in error.problems:
+            print(line, file=sys.stderr)
+        sys.exit(2)
+
+
+def _open(config: Path, overrides: list[str] | None, quiet: bool = False) -> Run:
+    from recdistill.load import load
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("recdistill").setLevel(logging.WARNING if quiet else logging.INFO)
+    for noisy in ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return load(config, overrides or [])
+
+
+@app.command()
+def run(config: Config, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """The whole line: log -> teacher -> student and control -> bundle -> gates -> champion. Last line: one JSON."""
+    settings = _open(config, overrides, quiet)
+    from recdistill.pipeline import run_all
+    from recdistill.result import result, tables
+
+    done = run_all(settings)
+    found = result(settings, done.folders)
+    if not quiet:
+        print(tables(found))
+        print(f"did: {', '.join(done.did) or 'nothing, all was up to date'}")
+        print(f"{found['model']} version {found['version']}: {found['verdict']}; files in {found['run_dir']}")
+    print(json.dumps(found))
+    if found["verdict"] != "PASS":
+        raise typer.Exit(1)
+
+
+def _step_command(name: str) -> Callable[..., None]:
+    def command(config: Config, overrides: Overrides = None, quiet: Quiet = False) -> None:
+        settings = _open(config, overrides, quiet)
+        from recdistill.pipeline import run_all
+
+        print(run_all(settings, until=name).folders[name])
+
+    command.__doc__ = f"The steps up to {name}; prints the folder of the last."
+    return command
+
+
+for _name in STEP_NAMES:
+    app.command(_name.replace("_", "-"), rich_help_panel="Single steps")(_step_command(_name))
+
+
+@app.command()
+def check(config: Config, overrides: Overrides = None) -> None:
+    """Read config and data without writing anything; prints the windows, or every problem."""
+    settings = _open(config, overrides)
+    from recdistill.data.prepare import open_checked, survey
+
+    log = open_checked(settings)
+    found = survey(settings, log).to_json()
+    windows = found.pop("windows")
+    for name, start, end in (
+        ("train", "start", "valid"),
+        ("valid", "valid", "test"),
+        ("test", "test", "end"),
+    ):
+        begins, ends = (datetime.fromtimestamp(windows[at] / 1e6, UTC).isoformat(" ", "seconds") for at in (start, end))
+        rows, positives = found[name]["rows"], found[name]["positives"]
+        print(f"{name:5}  {begins} to {ends}  {rows:>12,} rows  {positives / rows:7.2%} positive")
+    print(f"{len(log.files)} files, {log.num_rows:,} rows, fingerprint {log.fingerprint[:12]}")
+
+
+@app.command()
+def trace(
+    config: Config,
+    row_id: Annotated[int, typer.Argument(help="the row's number in the log")],
+    overrides: Overrides = None,
+) -> None:
+    """One row at every stage: raw, encoded, teacher's logit, student's logit in torch and in the bundle; as JSON."""
+    settings = _open(config, overrides, quiet=True)
+    from recdistill.trace import trace_row
+
+    print(json.dumps(trace_row(settings, row_id), indent=2, default=str))
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="one plug-in", show_default=False)] = None,
+) -> None:
+    """The plug-ins that a recipe is made of, with their parameters; or one of them in full."""
+    from recdistill.distil.plugins import KINDS, load_all
+
+    for kind in KINDS:
+        for plugin in load_all(kind).values():
+            if name is None:
+                takes = ", ".join(plugin.parameters) or "-"
+                print(f"{kind:11} {plugin.name:18} {takes:14} {plugin.summary}")
+            elif name == plugin.name:
+                print(sys.modules[plugin.function.__module__].__doc__)
+
+
+@app.command()
+def promote(
+    config: Config, version: int, overrides: Overrides = None, why: Why = "by hand", force: bool = False
+) -> None:
+    """Make a registered version champion by hand; one that failed its gates needs --force."""
+    registry = _registry(config, overrides)
+    from recdistill.problems import BadInput, problem
+
+    found = registry.version(version)
+    verdict = found.tags.get("verdict", "missing")
+    if verdict != "PASS" and not force:
+        remedy = "use --force to overrule, with --why"
+        raise BadInput(problem(f"version {version}", wanted="verdict PASS", found=verdict, remedy=remedy))
+    registry.promote(version, why=why, key=f"manual-{version}-{len(registry.history())}")
+    print(f"{registry.model}: champion is version {version}")
+
+
+@app.command()
+def rollback(config: Config, overrides: Overrides = None, why: Why = "by hand") -> None:
+    """Put the champion before this one back."""
+    registry = _registry(config, overrides)
+    event = registry.rollback(why=why)
+    print(f"{registry.model}: champion is version {event.version} again, instead of {event.replaced}")
+
+
+@app.command()
+def history(config: Config, overrides: Overrides = None) -> None:
+    """Who replaced whom as champion, when and why."""
+    registry = _registry(config, overrides)
+    events = registry.history()
+    if not events:
+        print(f"{registry.model}: no champion yet")
+    for event in events:
+        at = datetime.fromtimestamp(event.at, UTC).isoformat(" ", "seconds")
+        replaced = "-" if event.replaced is None else event.replaced
+        print(f"{at}  {event.action:8}  version {event.version} for {replaced}  by {event.who}: {event.why}")
+
+
+def _registry(config: Path, overrides: list[str] | None) -> Any:
+    settings = _open(config, overrides, quiet=True)
+    from recdistill.registry import open_registry
+
+    return open_registry(settings)
+
+
+@app.command()
+def synth(
+    folder: Annotated[Path, typer.Argument(help="where the log goes; replaced if it is a generated one")],
+    rows: Annotated[int, typer.Option(min=1000)] = 240_000,
+    users: Annotated[int, typer.Option(min=2)] = 3_000,
+    items: Annotated[int, typer.Option(min=2)] = 2_000,
+    days: Annotated[int, typer.Option(min=3)] = 20,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+) -> None:
+    """Generate a log with a planted truth, as Parquet partitioned by day."""
+    from recdistill.data.synth import World
+    from recdistill.data.synth import synth as generate
+    from recdistill.files import manifest
+    from recdistill.problems import BadInput, problem
+
+    about = manifest(folder) or {}
+    if folder.exists() and about.get("made_by") != "recdistill synth":
+        remedy = "give a folder that does not exist"
+        raise BadInput(
+            problem(str(folder), wanted="no folder, or a generated log", found="something else", remedy=remedy)
+        )
+    world = World(num_users=users, num_items=items, num_days=days, seed=seed)
+    print(f"{folder}: {generate(folder, rows, world):,} rows of {users:,} users and {items:,} items over {days} days")
+
+
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option(help="only what takes a second")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="also ask this MLflow store", show_default=False)] = None,
+) -> None:
+    """Check the installation and the machine, and say how to mend what is wrong; exit status 2 if something is."""
+    from recdistill.doctor import check_all, render
+
+    findings = check_all(quick=quick, tracking_uri=tracking_uri)
+    print(render(findings))
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    main()

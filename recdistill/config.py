@@ -1,0 +1,331 @@
+"""A run as frozen sections: every setting, its meaning and its default. Unknown keys are errors."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from recdistill.distil.plugins import Kind, find, load
+from recdistill.distil.recipe import Choice, Recipe, Term
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+Metric = Literal["auc", "gauc", "ndcg_at_10"]
+
+
+class Section(BaseModel):
+    """A closed, frozen part of a config."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Label(Section):
+    column: str
+    """A column of 0 and 1, or of numbers where `at_least` is given."""
+    at_least: float | None = None
+    """The label is 1 where the column is at least this much; None takes the column as it is."""
+
+
+class Request(Section):
+    """What was ranked together: give exactly one of the two."""
+
+    column: str | None = None
+    """A column that identifies the request."""
+    user_every: Literal["hour", "day"] | None = None
+    """All rows of a user within one UTC hour or day."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.column is None) == (self.user_every is None):
+            raise PydanticCustomError("one_of", "wanted exactly one of `column` and `user_every`")
+        return self
+
+
+class Split(Section):
+    """Shares of the rows, in order of time; the rest is the test window. Rows of one instant are never parted."""
+
+    train: Fraction = 0.8
+    valid: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _rest(self) -> Self:
+        if self.train + self.valid >= 1:
+            raise PydanticCustomError("no_test", "wanted train + valid below 1, to leave a test window")
+        return self
+
+
+class Data(Section):
+    source: str
+    """A folder of Parquet files (hive partitions allowed) or one file; relative to where the command runs."""
+    time: str
+    """The event time: a timestamp column, or whole numbers with `time_unit`."""
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    """Unit since 1970 of a whole-number time; never guessed."""
+    user: str
+    """Who acted: histories, intervals and GAUC are per user."""
+    label: Label
+    request: Request = Request(user_every="day")
+    start: datetime | None = None
+    """Rows from this UTC instant on; None takes all."""
+    end: datetime | None = None
+    """Rows before this UTC instant; None takes all."""
+    split: Split = Split()
+
+
+class IdColumn(Section):
+    """A column of strings or whole numbers that indexes an embedding table; nulls are "absent"."""
+
+    column: str
+    min_count: Count = 1
+    """Values seen less often in the train window share the out-of-vocabulary row."""
+    max_values: Count | None = None
+    """For a list column: how many of its values count; None says that the column holds one value a row."""
+
+
+class DenseColumn(Section):
+    column: str
+    transform: Literal["standardise", "log1p"] = "standardise"
+    """log1p standardises log(1 + x) and wants x >= 0; a null becomes the mean."""
+
+
+class History(Section):
+    """The user's past events strictly before each row's time, newest first."""
+
+    item: str
+    """The id column whose table past items share with the candidate."""
+    outcomes: list[str] = []
+    """Columns of what came of a past event (a rating, a click), embedded beside its item."""
+    length: Count = 50
+
+
+class Features(Section):
+    ids: Annotated[list[IdColumn], Field(min_length=1)]
+    dense: list[DenseColumn] = []
+    history: History | None = None
+
+    @field_validator("ids", "dense", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [{"column": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        names = [spec.column for spec in self.ids] + [spec.column for spec in self.dense]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise PydanticCustomError("twice", "wanted every column once, found {twice} twice", {"twice": str(twice)})
+        single = {spec.column for spec in self.ids if spec.max_values is None}
+        if self.history is not None and self.history.item not in single:
+            raise PydanticCustomError("no_item", "history.item: wanted one of ids that holds one value a row")
+        return self
+
+
+class Training(Section):
+    """What training a teacher and a student have in common."""
+
+    epochs: Count = 5
+    batch_size: Count = 2048
+    learning_rate: Positive = 1e-3
+    """Of the dense layers (Adam)."""
+    embedding_learning_rate: Positive = 1e-2
+    """Of the embedding tables (row-wise Adagrad)."""
+    checks_per_epoch: Count = 1
+    """How often the validation AUC is taken; the best weights are kept."""
+    patience: Count = 1
+    """Stop after this many checks in a row without a better validation AUC."""
+
+
+class Teacher(Training):
+    width: Count = 32
+    """Embedding width of every table."""
+    attention: Count = 64
+    """Hidden units of the target attention over the history."""
+    cross_layers: Annotated[int, Field(ge=0)] = 2
+    tower: list[Count] = [256, 128]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bf16: Literal["auto", "on", "off"] = "auto"
+    """Autocast of the dense layers; auto takes it where the device computes in bf16."""
+
+
+class Student(Training):
+    width: Count = 4
+    attention: Count = 16
+    tower: list[Count] = [64, 32]
+    history_length: Count | None = None
+    """How much of the history it looks at; None takes all of it."""
+    without: list[str] = []
+    """Id columns that the student does not read."""
+    seeds: Count = 3
+    """How many students, and as many controls, are trained; the best on the validation window ships."""
+
+
+class PluginChoice(Section):
+    """`use` names the plug-in; its own settings stand beside it. A plain string is the name alone."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: ClassVar[Kind]
+    use: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        known = list(find(self.kind))
+        if self.use not in known:
+            close = get_close_matches(self.use, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else "`recdistill recipes` lists them"
+            context = {"kind": self.kind, "known": ", ".join(known), "found": self.use, "remedy": remedy}
+            raise PydanticCustomError("plugin", "wanted one of {kind} ({known}), found '{found}'; {remedy}", context)
+        try:
+            self.choice()
+        except ValidationError as error:
+            found = ", ".join(f"{'.'.join(map(str, e['loc']))} ({e['msg']})" for e in error.errors())
+            takes = ", ".join(load(self.kind, self.use).parameters) or "none"
+            context = {"use": self.use, "takes": takes, "found": found}
+            message = "wanted settings of {use}, which takes {takes}, found {found}; mend or drop them"
+            raise PydanticCustomError("settings", message, context) from None
+        return self
+
+    def choice(self) -> Choice:
+        """The plug-in itself, with its settings."""
+        plugin = load(self.kind, self.use)
+        return Choice(plugin=plugin, settings=plugin.settings(self.model_extra or {}))
+
+
+class TargetChoice(PluginChoice):
+    kind: ClassVar[Kind] = "targets"
+
+
+class TermChoice(PluginChoice):
+    kind: ClassVar[Kind] = "objectives"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class SelectionChoice(PluginChoice):
+    kind: ClassVar[Kind] = "selection"
+
+
+class ScheduleChoice(PluginChoice):
+    kind: ClassVar[Kind] = "schedules"
+
+
+class RecipeSection(Section):
+    """What the student learns from: targets x terms x selection x schedule; `recipe: NAME` reads recipes/NAME.yaml."""
+
+    targets: list[TargetChoice] = []
+    terms: Annotated[list[TermChoice], Field(min_length=1)]
+    selection: SelectionChoice = SelectionChoice(use="all")
+    schedule: ScheduleChoice = ScheduleChoice(use="constant")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        impossible = sorted(self.recipe().needs & {"hidden", "live_teacher", "item_popularity"})
+        if impossible:
+            raise PydanticCustomError(
+                "needs",
+                "wanted a recipe that runs on stored logits, found needs {needs}",
+                {"needs": str(impossible)},
+            )
+        if not sum(term.weight for term in self.terms):
+            raise PydanticCustomError("no_weight", "wanted a term with a weight above 0")
+        return self
+
+    def recipe(self) -> Recipe:
+        """The plug-ins themselves."""
+        return Recipe(
+            targets=[choice.choice() for choice in self.targets],
+            terms=[Term(objective=term.choice(), weight=term.weight) for term in self.terms],
+            selection=self.selection.choice(),
+            schedule=self.schedule.choice(),
+        )
+
+
+class Evaluate(Section):
+    draws: Count = 1000
+    """Bootstrap draws of users (and of seeds) behind every interval."""
+    ndcg_by: Literal["request", "user"] = "request"
+
+
+class Gates(Section):
+    """What a candidate must show before it may become champion; intervals are 95%, over users and seeds."""
+
+    metric: Metric = "auc"
+    """The metric of the comparisons with control and champion."""
+    floors: dict[Metric, float] = {"auc": 0.5}
+    """Least values of the shipped student."""
+    control_margin: float = 0.0
+    """The low end of student - control must be above this."""
+    champion_margin: Annotated[float, Field(ge=0)] = 0.002
+    """The low end of shipped student - champion, on the same rows, must be above minus this."""
+    max_ece: Positive = 0.05
+    max_parameter_share: Positive = 0.125
+    """Parameters of the student over those of the teacher."""
+
+
+class Registry(Section):
+    tracking_uri: str = "sqlite:///runs/mlflow.db"
+    artifacts: str | None = "runs/mlflow-artifacts"
+    """Where a new experiment keeps its artifacts; None leaves it to the tracking server."""
+    experiment: Name | None = None
+    """None takes the run's name."""
+    model: Name | None = None
+    """Registered model; None takes NAME-student."""
+
+
+class Run(Section):
+    """A whole run: from a log to a promoted student."""
+
+    name: Name
+    root: str | None = None
+    """Folder of everything that the run writes; None is runs/NAME."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count | None = None
+    """CPU threads of torch and onnxruntime; None leaves it to them."""
+    data: Data
+    features: Features
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    recipe: RecipeSection = RecipeSection(
+        terms=[TermChoice(use="label.bce", weight=0.2), TermChoice(use="point.soft_bce", weight=0.8)]
+    )
+    evaluate: Evaluate = Evaluate()
+    gates: Gates = Gates()
+    registry: Registry = Registry()
+
+    @model_validator(mode="after")
+    def _student_columns(self) -> Self:
+        unknown = sorted(set(self.student.without) - {spec.column for spec in self.features.ids})
+        if unknown:
+            raise PydanticCustomError(
+                "unknown_column",
+                "student.without: wanted columns of features.ids, found {found}",
+                {"found": str(unknown)},
+            )
+        return self
+
+    @property
+    def folder(self) -> str:
+        return self.root or f"runs/{self.name}"
+
+    @property
+    def experiment(self) -> str:
+        return self.registry.experiment or self.name
+
+    @property
+    def model(self) -> str:
+        return self.registry.model or f"{self.name}-student"
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """The named sections as JSON, for digests."""
+        dumped = self.model_dump(mode="json")
+        return {name: dumped[name] for name in names}

@@ -1,0 +1,168 @@
+"""A record batch's rows as plain arrays: when, who, in which request, with which label; and what makes a row bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from numpy.typing import NDArray
+
+from recdistill.config import Data, Run
+from recdistill.data.logs import Log, LogFile, batches, family, microseconds, stable_key
+from recdistill.problems import BadInput, problem
+
+_PERIOD_US = {"hour": 3_600_000_000, "day": 86_400_000_000}
+_MIX = np.int64(-7046029254386353131)  # odd, so that two periods of a user never share a key before hashing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRows:
+    """n rows of the data window. time: UTC microseconds. user, request: stable keys. row_id: number in the log."""
+
+    row_id: NDArray[np.int64]
+    time: NDArray[np.int64]
+    user: NDArray[np.int64]
+    request: NDArray[np.int64]
+    label: NDArray[np.float32]
+    columns: pa.RecordBatch
+
+
+def wanted_columns(run: Run) -> dict[str, tuple[str, ...]]:
+    """Column -> the families that it may be of."""
+    data, features = run.data, run.features
+    ids = {spec.column: ("id",) if spec.max_values is None else ("ids",) for spec in features.ids}
+    numbers = {spec.column: ("number", "id") for spec in features.dense}
+    outcomes = dict.fromkeys(features.history.outcomes if features.history else [], ("id",))
+    request = {data.request.column: ("id",)} if data.request.column else {}
+    time = {data.time: ("time",) if data.time_unit is None else ("time", "id")}
+    return {
+        **outcomes,
+        **numbers,
+        **ids,
+        **request,
+        data.user: ("id",),
+        data.label.column: ("id", "number"),
+        **time,
+    }
+
+
+def check_columns(run: Run, log: Log) -> None:
+    """BadInput with a line for every column that is missing or of the wrong type."""
+    lines = []
+    numeric = {spec.column for spec in run.features.dense} | {run.data.label.column}
+    for column, families in wanted_columns(run).items():
+        where = f"{log.source}: column {column}"
+        if column not in log.types:
+            found = f"only {', '.join(log.types)}"
+            lines.append(problem(where, wanted="such a column", found=found, remedy="mend the config or the log"))
+            continue
+        kind = log.types[column]
+        is_text = family(kind) == "id" and not (pt.is_integer(kind) or pt.is_boolean(kind))
+        if family(kind) not in families or (column in numeric and is_text) or (column == run.data.time and is_text):
+            wanted = "a number" if column in numeric else _WANTED[families[0]]
+            remedy = _REMEDY.get(families[0], "write the column with that type or use another one")
+            lines.append(problem(where, wanted=wanted, found=str(kind), remedy=remedy))
+    if lines:
+        raise BadInput(lines)
+
+
+_WANTED = {
+    "id": "strings or whole numbers",
+    "ids": "a list of strings or whole numbers",
+    "time": "timestamps",
+}
+_REMEDY = {
+    "time": "write timestamps, or give data.time_unit for whole numbers",
+    "ids": "drop max_values for a plain id",
+}
+
+
+def read_rows(run: Run, log: Log) -> Iterator[RawRows]:
+    """The data window's rows, batch by batch. BadInput at the first batch with a null, bad label or bad number."""
+    dense = [spec.column for spec in run.features.dense]
+    logs = [spec.column for spec in run.features.dense if spec.transform == "log1p"]
+    for file, first, batch in batches(log, list(wanted_columns(run))):
+        _check_values(run.data, dense, logs, file, first, batch)
+        rows = _rows(run.data, batch, file.first_row + first)
+        inside = (rows.time >= _instant(run.data.start, -(2**63))) & (rows.time < _instant(run.data.end, 2**63 - 1))
+        yield rows if inside.all() else _take(rows, inside)
+
+
+def _instant(value: object, otherwise: int) -> int:
+    return otherwise if value is None else pd.Timestamp(value).tz_localize(None).as_unit("us").value
+
+
+def _take(rows: RawRows, inside: NDArray[np.bool_]) -> RawRows:
+    names = ("row_id", "time", "user", "request", "label")
+    return RawRows(columns=rows.columns.filter(pa.array(inside)), **{n: getattr(rows, n)[inside] for n in names})
+
+
+def _rows(data: Data, batch: pa.RecordBatch, first_row: int) -> RawRows:
+    time = microseconds(batch.column(data.time), data.time_unit)
+    user = stable_key(batch.column(data.user))
+    if data.request.column is not None:
+        request = stable_key(batch.column(data.request.column))
+    else:
+        assert data.request.user_every is not None
+        period = time // _PERIOD_US[data.request.user_every]
+        request = pd.util.hash_array(user + period * _MIX).view(np.int64)
+    return RawRows(
+        row_id=np.arange(first_row, first_row + batch.num_rows),
+        time=time,
+        user=user,
+        request=request,
+        label=label_of(data, batch.column(data.label.column)),
+        columns=batch,
+    )
+
+
+def label_of(data: Data, values: pa.Array) -> NDArray[np.float32]:
+    """[n] labels; anything but 0 and 1 where no threshold is given is left as it is, for the check to see."""
+    numbers = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    return numbers if data.label.at_least is None else (numbers >= data.label.at_least).astype(np.float32)
+
+
+def _check_values(
+    data: Data, dense: list[str], logs: list[str], file: LogFile, first: int, batch: pa.RecordBatch
+) -> None:
+    """One line per column with a bad value, naming the first such row."""
+    lines = []
+    for column in {data.time, data.user, data.label.column, data.request.column or data.user}:
+        if batch.column(column).null_count:
+            bad = pc.is_null(batch.column(column))
+            lines.append(_bad_row(file, first, column, bad, "a value", "null", "drop such rows"))
+    if data.label.at_least is None:
+        values = batch.column(data.label.column).cast(pa.float64())
+        bad = pc.invert(pc.is_in(values, value_set=pa.array([0.0, 1.0])))
+        lines += _first_bad(
+            file, first, data.label.column, values, bad, "a label of 0 or 1", "give data.label.at_least"
+        )
+    for column in dense:
+        values = batch.column(column).cast(pa.float64())
+        bad = pc.invert(pc.fill_null(pc.is_finite(values), True))
+        lines += _first_bad(file, first, column, values, bad, "a finite number", "mend or null such values")
+        if column in logs:
+            bad = pc.fill_null(pc.less(values, 0), False)
+            remedy = "use transform: standardise"
+            lines += _first_bad(file, first, column, values, bad, "a number >= 0 for log1p", remedy)
+    if lines:
+        raise BadInput(lines)
+
+
+def _first_bad(
+    file: LogFile, first: int, column: str, values: pa.Array, bad: pa.Array, wanted: str, remedy: str
+) -> list[str]:
+    if not pc.any(bad).as_py():
+        return []
+    found = str(values[pc.index(bad, True).as_py()].as_py())
+    return [_bad_row(file, first, column, bad, wanted, found, remedy)]
+
+
+def _bad_row(file: LogFile, first: int, column: str, bad: pa.Array, wanted: str, found: str, remedy: str) -> str:
+    row = first + pc.index(bad, True).as_py()
+    return problem(f"{file.path}: row {row}: column {column}", wanted=wanted, found=found, remedy=remedy)

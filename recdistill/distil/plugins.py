@@ -1,0 +1,78 @@
+"""Plug-ins of the distillation grammar, found by their file's path: list/clid.py is `list.clid` in YAML.
+
+A plug-in file holds one public function with the file's own name. Its keyword-only parameters, with their annotations
+and defaults, are what the YAML may set. `NEEDS`, a set of words, says what it wants beyond logits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, create_model
+from pydantic.fields import FieldInfo
+
+Kind = Literal["objectives", "targets", "selection", "schedules"]
+KINDS: tuple[Kind, ...] = ("objectives", "targets", "selection", "schedules")
+KNOWN_NEEDS = frozenset({"teacher", "requests", "hidden", "live_teacher", "item_popularity"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """One file of a plug-in folder. summary: the first line of its docstring. path: of its source."""
+
+    kind: Kind
+    name: str
+    summary: str
+    function: Callable[..., Any]
+    needs: frozenset[str]
+    path: Path
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The keyword-only parameters that a YAML may set."""
+        found = inspect.signature(self.function).parameters.values()
+        return {p.name: p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every parameter's value, given or default; pydantic's ValidationError lists all that does not fit."""
+        hints = get_type_hints(self.function, include_extras=True)
+        fields: dict[str, Any] = {
+            name: (hints[name], FieldInfo(default=... if p.default is inspect.Parameter.empty else p.default))
+            for name, p in self.parameters.items()
+        }
+        schema = create_model(self.name, __config__=ConfigDict(extra="forbid", strict=False), **fields)
+        return schema.model_validate(dict(given)).model_dump()
+
+
+def find(kind: Kind) -> dict[str, Path]:
+    """Name -> file of every plug-in of a kind, without importing one."""
+    root = Path(__file__).parent / kind
+    files = sorted(path for path in root.rglob("*.py") if not path.name.startswith("_"))
+    return {".".join(path.relative_to(root).with_suffix("").parts): path for path in files}
+
+
+def load(kind: Kind, name: str) -> Plugin:
+    """Import one plug-in. KeyError where its file is absent."""
+    path = find(kind)[name]
+    module = importlib.import_module(f"{__package__}.{kind}.{name}")
+    assert module.__doc__, f"{path} has no docstring"
+    needs = frozenset(getattr(module, "NEEDS", ()))
+    assert needs <= KNOWN_NEEDS, f"{path}: unknown needs {sorted(needs - KNOWN_NEEDS)}"
+    return Plugin(
+        kind=kind,
+        name=name,
+        summary=module.__doc__.strip().splitlines()[0],
+        function=getattr(module, path.stem),
+        needs=needs,
+        path=path,
+    )
+
+
+def load_all(kind: Kind) -> dict[str, Plugin]:
+    """Every plug-in of a kind, imported."""
+    return {name: load(kind, name) for name in find(kind)}

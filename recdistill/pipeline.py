@@ -1,0 +1,131 @@
+"""The story of the system: the steps in order, and run_all, which does those whose inputs or settings changed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recdistill import evaluate, export, files, promote, score
+from recdistill.code import code_digest
+from recdistill.config import Run
+from recdistill.data import prepare
+from recdistill.data.logs import Log
+from recdistill.train import student, teacher
+from recdistill.train.progress import logger
+
+Inputs = Mapping[str, Path]
+Body = Callable[[Run, Inputs, Path], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step: reads the folders of other steps, writes its own. What it depends on makes its key.
+
+    sections: the config that it reads. outside: what it reads beyond files, as JSON. holds: whether what it did outside
+    is still so; where not, it is done again.
+    """
+
+    name: str
+    body: Body
+    reads: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    outside: Callable[[Run, Inputs], Any] | None = None
+    holds: Callable[[Run, Path], bool] | None = None
+
+
+STEPS = (
+    Step(name="prepare", body=prepare.prepare, sections=("data", "features")),
+    Step(
+        name="train_teacher",
+        body=teacher.train_teacher,
+        reads=("prepare",),
+        sections=("teacher", "seed", "device", "threads"),
+    ),
+    Step(name="score", body=score.score, reads=("prepare", "train_teacher")),
+    Step(
+        name="distil",
+        body=student.distil,
+        reads=("prepare", "score"),
+        sections=("student", "recipe", "seed", "device", "threads"),
+    ),
+    Step(name="export", body=export.export, reads=("prepare", "distil")),
+    Step(name="evaluate", body=evaluate.evaluate, reads=("prepare", "score", "export"), sections=("evaluate",)),
+    Step(
+        name="decide",
+        body=promote.decide,
+        reads=("prepare", "train_teacher", "distil", "export", "evaluate"),
+        sections=("gates", "registry", "name"),
+        outside=promote.baseline,
+    ),
+    Step(
+        name="publish",
+        body=promote.publish,
+        reads=("prepare", "train_teacher", "distil", "export", "evaluate", "decide"),
+        holds=promote.is_published,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A finished run, or as much of it as was asked for. folders: step -> its folder. did: the steps that had to work."""
+
+    folders: dict[str, Path]
+    did: tuple[str, ...]
+
+
+def plain_call(step: Step, run: Run, inputs: Inputs, final: Path, key: str) -> None:
+    """Do one step: its folder appears whole or not at all."""
+    with files.whole_folder(final, {"step": step.name, "key": key}) as out:
+        step.body(run, inputs, out)
+
+
+Call = Callable[[Step, Run, Inputs, Path, str], None]
+
+
+def run_all(run: Run, call: Call = plain_call, until: str = "publish") -> Done:
+    """Bring the steps up to `until` up to date, in order, each by `call`; one with an unchanged key is skipped.
+
+    BadInput for bad data, before anything is written where that can be known, and for a second run in the same folder.
+    """
+    log = prepare.open_checked(run)
+    root = Path(run.folder)
+    with files.only_one(root):
+        files.sweep(root)
+        folders: dict[str, Path] = {}
+        did: list[str] = []
+        for step in STEPS[: [step.name for step in STEPS].index(until) + 1]:
+            inputs = {name: folders[name] for name in step.reads}
+            key = _key(step, run, inputs, log)
+            folders[step.name] = final = root / f"{step.name}-{key[:12]}"
+            if _is_done(step, run, final, key):
+                continue
+            call(step, run, inputs, final, key)
+            did.append(step.name)
+        if not did:
+            logger.info("nothing to do: every step up to %s is up to date in %s", until, root)
+        return Done(folders=folders, did=tuple(did))
+
+
+def _is_done(step: Step, run: Run, final: Path, key: str) -> bool:
+    about = files.manifest(final)
+    return about is not None and about["key"] == key and (step.holds is None or step.holds(run, final))
+
+
+def _key(step: Step, run: Run, inputs: Inputs, log: Log) -> str:
+    """sha256 over all that the step's result depends on: settings, upstream keys, data, code and outside state."""
+    plugins = run.recipe.recipe().files if "recipe" in step.sections else []
+    upstream = {name: files.manifest(folder) for name, folder in inputs.items()}
+    return files.digest(
+        {
+            "step": step.name,
+            "settings": run.section(*step.sections),
+            "upstream": {name: about["key"] for name, about in upstream.items() if about is not None},
+            "data": None if step.reads else log.fingerprint,
+            "code": code_digest(Path(inspect.getfile(step.body)), *plugins),
+            "outside": None if step.outside is None else step.outside(run, inputs),
+        }
+    )

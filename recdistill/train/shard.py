@@ -1,0 +1,77 @@
+"""DistributedModelParallel around a model: gloo on CPU, nccl on CUDA; one process needs no torchrun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.optim import (  # type: ignore[attr-defined]
+    _apply_optimizer_in_backward as apply_optimizer_in_backward,
+)
+from torchrec import EmbeddingBagCollection, EmbeddingCollection
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.optim import RowWiseAdagrad
+
+
+@contextmanager
+def one_process(device: torch.device) -> Iterator[None]:
+    """A process group of this process alone, in memory: no port, no file, no environment."""
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(model: nn.Module, device: torch.device, embedding_learning_rate: float) -> DistributedModelParallel:
+    """Place the tables by TorchRec's planner and fuse row-wise Adagrad into their backward.
+
+    A table then needs no gradient of its own size and 4 bytes of optimiser state per row.
+    """
+    for module in model.modules():
+        if isinstance(module, EmbeddingBagCollection | EmbeddingCollection):
+            apply_optimizer_in_backward(RowWiseAdagrad, module.parameters(), {"lr": embedding_learning_rate})
+    topology = Topology(world_size=dist.get_world_size(), compute_device=device.type)
+    plan = EmbeddingShardingPlanner(topology=topology).collective_plan(model, sharders(), dist.group.WORLD)
+    return DistributedModelParallel(module=model, device=device, plan=plan, sharders=sharders())
+
+
+def sharders() -> list[object]:
+    from torchrec.distributed.embedding import EmbeddingCollectionSharder
+    from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+
+    return [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
+
+
+def dense_parameters(model: DistributedModelParallel) -> list[nn.Parameter]:
+    """Those that the fused optimisers leave to an ordinary one."""
+    fused = {name for name, _ in model.fused_optimizer.params.items()}
+    return [parameter for name, parameter in model.named_parameters() if name not in fused]
+
+
+def plain_state(model: DistributedModelParallel) -> dict[str, Tensor]:
+    """Every weight as a plain tensor on the CPU, whole tables, copied."""
+    return {name: _local(value).detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def restore(model: DistributedModelParallel, state: dict[str, Tensor]) -> None:
+    """Put plain weights back. KeyError where one is missing."""
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            _local(value).copy_(state[name])
+
+
+def _local(value: Tensor) -> Tensor:
+    """This process's part of a sharded tensor; in a world of one that is all of it."""
+    shards = getattr(value, "local_shards", None)
+    if shards is None:
+        return value
+    (only,) = shards()
+    whole: Tensor = only.tensor
+    return whole
