@@ -32,7 +32,7 @@ class Bundle:
         return self.logits(*self.encoder.request(requests))
 
     def logits(self, ids: NDArray[np.integer], dense: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[n] logits of encoded rows. BadInput for an id outside its table: the runtime wraps negative ones silently."""
+        """[n] logits of encoded rows. BadInput for an id outside its table: the runtime would wrap a negative one."""
         if len(ids):
             limits = np.asarray(self.encoder.layout.limits())
             bad = (ids.min(axis=0) < 0) | (ids.max(axis=0) >= limits)

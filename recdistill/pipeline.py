@@ -57,13 +57,14 @@ STEPS = (
         name="decide",
         body=promote.decide,
         reads=("prepare", "train_teacher", "distil", "export", "evaluate"),
-        sections=("gates", "registry", "name"),
+        sections=("gates",),
         outside=promote.baseline,
     ),
     Step(
         name="publish",
         body=promote.publish,
         reads=("prepare", "train_teacher", "distil", "export", "evaluate", "decide"),
+        sections=("registry", "name"),
         holds=promote.is_published,
     ),
 )
@@ -71,7 +72,7 @@ STEPS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A finished run, or as much of it as was asked for. folders: step -> its folder. did: the steps that had to work."""
+    """A run, as far as it was asked for. folders: step -> its folder. did: the steps that had to work."""
 
     folders: dict[str, Path]
     did: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ def _against(run: Run, inputs: Mapping[str, Path], number: int, out: Path) -> di
     try:
         with registry.download(version) as folder:
             bundle = open_bundle(folder, run.threads or 1)
-            theirs = bundle_logits(bundle, _rows_for(run, inputs, bundle, rows, out / "champion-rows"))
+            with tempfile.TemporaryDirectory(dir=out) as scratch:
+                theirs = bundle_logits(bundle, _rows_for(run, inputs, bundle, rows, Path(scratch)))
     except BadInput as error:
         return {"version": number, "error": f"champion {number} cannot score this log: {error.problems[0]}"}
     with pa.ipc.open_file(pa.memory_map(str(inputs["evaluate"] / SCORES))) as reader:
@@ -126,7 +128,13 @@ def publish(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     registry.client.set_terminated(run_id)
     write_json(
         out / "published.json",
-        {"model": run.model, "version": number, "run_id": run_id, "verdict": decision["verdict"]},
+        {
+            "bundle_sha256": exported["bundle_sha256"],
+            "model": run.model,
+            "version": number,
+            "run_id": run_id,
+            "verdict": decision["verdict"],
+        },
     )
 
 
@@ -138,7 +146,7 @@ def run_key(inputs: Mapping[str, Path]) -> str:
 
 
 def is_published(run: Run, folder: Path) -> bool:
-    """Whether the registry still holds what a publish folder says."""
-    registry: Registry = open_registry(run)
-    number = read_json(folder / "published.json")["version"]
-    return any(int(v.version) == number for v in registry.client.search_model_versions(f"name='{registry.model}'"))
+    """Whether the registry still holds the version that a publish folder says."""
+    published = read_json(folder / "published.json")
+    version = open_registry(run).find(published["bundle_sha256"])
+    return version is not None and int(version.version) == published["version"]

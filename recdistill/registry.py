@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 PREVIOUS = "previous_champion"
+_SQLITE = "sqlite:///"
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "GIT_PYTHON_REFRESH": "quiet"}
 _BOUNDED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 _NO_PICKLE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false"}
@@ -237,8 +238,10 @@ def open_registry(run: Run) -> Registry:
     from mlflow.exceptions import MlflowException
 
     uri = run.registry.tracking_uri
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if uri.startswith(_SQLITE):  # whole, because MLflow keeps one engine per URI, wherever the process then stands
+        file = Path(uri.removeprefix(_SQLITE)).resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        uri = f"{_SQLITE}{file}"
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)

@@ -1,5 +1,6 @@
 """Builders that many tests share: a tiny world with a planted truth, and a run on it that is small in every way."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,23 @@ def tiny_prepared(tiny_log, tmp_path_factory) -> Path:
     with whole_folder(root / "prepare", {"step": "prepare", "key": "0" * 64}) as out:
         prepare(make_run(tiny_log, root), {}, out)
     return root / "prepare"
+
+
+@pytest.fixture(scope="session")
+def _migrated(tmp_path_factory) -> Path:
+    """An empty sqlite tracking store: its migrations cost seconds, so they are done once."""
+    from recdistill.registry import open_registry
+
+    root = tmp_path_factory.mktemp("store")
+    open_registry(make_run(root, root))
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_uri(_migrated, tmp_path) -> str:
+    """A fresh tracking store in the test's own folder, where tiny_run expects it."""
+    shutil.copy(_migrated, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def make_run(log: Path, root: Path, **sections) -> Run:

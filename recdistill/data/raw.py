@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -93,8 +94,11 @@ def read_rows(run: Run, log: Log) -> Iterator[RawRows]:
         yield rows if inside.all() else _take(rows, inside)
 
 
-def _instant(value: object, otherwise: int) -> int:
-    return otherwise if value is None else pd.Timestamp(value).tz_localize(None).as_unit("us").value
+def _instant(value: datetime | None, otherwise: int) -> int:
+    """UTC microseconds; a datetime without a zone is UTC."""
+    if value is None:
+        return otherwise
+    return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
 def _take(rows: RawRows, inside: NDArray[np.bool_]) -> RawRows:

@@ -14,7 +14,9 @@ from torch.distributed.optim import (  # type: ignore[attr-defined]
 )
 from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed import DistributedModelParallel
-from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+from torchrec.distributed.types import ShardingType
 from torchrec.optim import RowWiseAdagrad
 
 
@@ -38,8 +40,25 @@ def shard(model: nn.Module, device: torch.device, embedding_learning_rate: float
         if isinstance(module, EmbeddingBagCollection | EmbeddingCollection):
             apply_optimizer_in_backward(RowWiseAdagrad, module.parameters(), {"lr": embedding_learning_rate})
     topology = Topology(world_size=dist.get_world_size(), compute_device=device.type)
-    plan = EmbeddingShardingPlanner(topology=topology).collective_plan(model, sharders(), dist.group.WORLD)
+    planner = EmbeddingShardingPlanner(topology=topology, constraints=_constraints(model))
+    plan = planner.collective_plan(model, sharders(), dist.group.WORLD)
     return DistributedModelParallel(module=model, device=device, plan=plan, sharders=sharders())
+
+
+def _constraints(model: nn.Module) -> dict[str, ParameterConstraints]:
+    """Fused kernels only: for tables of a few rows the planner would take a dense one, which the optimiser then misses."""
+    collections = (EmbeddingBagCollection, EmbeddingCollection)
+    found = [module for module in model.modules() if isinstance(module, collections)]
+    configs = [
+        config
+        for module in found
+        for config in (
+            module.embedding_bag_configs() if isinstance(module, EmbeddingBagCollection) else module.embedding_configs()
+        )
+    ]
+    sharding = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value, ShardingType.COLUMN_WISE.value]
+    fused = ParameterConstraints(sharding_types=sharding, compute_kernels=[EmbeddingComputeKernel.FUSED.value])
+    return {config.name: fused for config in configs}
 
 
 def sharders() -> list[object]:
