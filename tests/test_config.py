@@ -1,0 +1,266 @@
+"""A YAML and its overrides become a run, or a list of everything that is wrong with them, a clear line each."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import make_run
+from pydantic import ValidationError
+
+from recdistill.config import Run
+from recdistill.load import load
+from recdistill.problems import BadInput
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+RECIPES = sorted((ROOT / "configs/recipes").glob("*.yaml"))
+
+GOOD = """
+name: shop
+data:
+  source: log
+  time: timestamp
+  user: user_id
+  label: {column: clicked}
+features:
+  ids: [item_id, country]
+  dense: [price]
+  history: {item: item_id, outcomes: [clicked], length: 30}
+"""
+
+
+def write(tmp_path, text=GOOD, name="shop.yaml"):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def problems(path, *overrides):
+    with pytest.raises(BadInput) as caught:
+        load(path, overrides)
+    return caught.value.problems
+
+
+def the_line(lines, *words):
+    """The only line that holds all the words; every line names its place and what was wanted."""
+    found = [line for line in lines if all(word in line for word in words)]
+    assert len(found) == 1, (words, lines)
+    assert ": " in found[0]
+    assert "wanted" in found[0]
+    assert "\n" not in found[0]
+    return found[0]
+
+
+def test_a_small_yaml_is_a_whole_run_with_the_defaults_of_the_schema(tmp_path):
+    run = load(write(tmp_path))
+    assert run.name == run.experiment == "shop"
+    assert (run.folder, run.model) == ("runs/shop", "shop-student")
+    assert run.features.ids[0].column == "item_id"
+    assert run.features.dense[0].transform == "standardise"
+    assert [term.use for term in run.recipe.terms] == ["label.bce", "point.soft_bce"]
+    assert run.recipe.terms[1].choice().settings == {"temperature": 1.0}
+
+
+def test_overrides_reach_any_depth_and_are_read_as_yaml(tmp_path):
+    path = write(tmp_path)
+    overrides = ["teacher.epochs=2", "student.tower=[8, 4]", "data.split.train=0.6", "name=other", "root=null"]
+    run = load(path, [*overrides, "recipe={terms: [{use: point.soft_bce, temperature: 4}]}"])
+    assert (run.teacher.epochs, run.student.tower, run.data.split.train) == (2, [8, 4], 0.6)
+    assert (run.name, run.root) == ("other", None)
+    assert run.recipe.terms[0].choice().settings == {"temperature": 4.0}
+    assert load(path, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_overrides_make_the_run_that_the_same_yaml_would(tmp_path):
+    by_yaml = load(write(tmp_path, GOOD + "teacher: {epochs: 3}\n"))
+    assert load(write(tmp_path), ["teacher.epochs=3"]) == by_yaml
+
+
+def test_every_problem_is_told_at_once(tmp_path):
+    text = (
+        GOOD.replace("time: timestamp", "tiem: timestamp") + "seed: -1\nteacher: {epochs: 0, batch: 9}\nstudnet: {}\n"
+    )
+    lines = problems(write(tmp_path, text), "student.seeds=none")
+    assert len(lines) == 7, lines
+    the_line(lines, "data.tiem", "did you mean time?")
+    the_line(lines, "data.time", "found none; write it")
+    the_line(lines, ": seed:", "greater than or equal to 0", "-1")
+    the_line(lines, "teacher.epochs", "greater than 0", "found 0")
+    the_line(lines, "teacher.batch:", "did you mean batch_size?")
+    the_line(lines, "studnet", "did you mean student?")
+    the_line(lines, "command line 'student.seeds=none'", "student.seeds", "integer")
+    assert len([line for line in lines if "shop.yaml" in line]) == 6
+
+
+def test_an_unknown_key_far_from_any_lists_those_that_are_known(tmp_path):
+    line = the_line(problems(write(tmp_path, GOOD + "teacher: {zzz: 1}\n")), "teacher.zzz")
+    assert "epochs" in line
+    assert "cross_layers" in line
+
+
+def test_an_unknown_key_of_a_list_entry_is_placed(tmp_path):
+    text = GOOD.replace("[item_id, country]", "[item_id, {column: country, min_cuont: 3}]")
+    the_line(problems(write(tmp_path, text)), "features.ids.1.min_cuont", "did you mean min_count?")
+
+
+def test_an_unknown_key_of_an_override_names_the_command_line(tmp_path):
+    lines = problems(write(tmp_path), "teacher.epoch=2")
+    line = the_line(lines, "command line 'teacher.epoch=2'", "did you mean epochs?")
+    assert "shop.yaml" not in line
+
+
+@pytest.mark.parametrize("override", ["teacher.epochs", "=3", ".epochs=3", "teacher.=3", "teacher..epochs=3"])
+def test_an_override_that_is_none_says_how_one_looks(tmp_path, override):
+    the_line(problems(write(tmp_path), override), "command line", repr(override), "as in teacher.epochs=2")
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    for text in (GOOD + "name: again\n", GOOD.replace("user: user_id", "user: user_id\n  user: other")):
+        line = the_line(problems(write(tmp_path, text)), "stands twice")
+        assert "line " in line
+
+
+def test_yaml_that_cannot_be_read_says_so(tmp_path):
+    the_line(problems(tmp_path / "nowhere.yaml"), "nowhere.yaml", "No such file", "configs/demo.yaml")
+    the_line(problems(write(tmp_path, "name: [a")), "readable YAML")
+    the_line(problems(write(tmp_path, "- a\n- b\n")), "wanted sections", "list")
+    the_line(problems(write(tmp_path, "")), "wanted sections")
+    the_line(problems(write(tmp_path, "x: !!python/object/apply:os.getcwd []\n")), "readable YAML")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
+    the_line(problems(tmp_path / "bytes.yaml"), "readable YAML")
+
+
+def test_the_default_remedy_names_a_file_that_works():
+    load(ROOT / "configs/demo.yaml")
+
+
+def test_an_unknown_objective_is_told_with_the_nearest(tmp_path):
+    text = GOOD + "recipe: {terms: [{use: point.soft_bse}, label.bce]}\n"
+    line = the_line(problems(write(tmp_path, text)), "recipe.terms.0", "point.soft_bse")
+    assert "did you mean point.soft_bce?" in line
+    assert "list.clid" in line  # those that there are
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "place"),
+    [
+        ("targets", "[{use: clup}]", "recipe.targets.0"),
+        ("selection", "sure", "recipe.selection"),
+        ("schedule", "{use: lineer}", "recipe.schedule"),
+    ],
+)
+def test_every_kind_of_plugin_is_looked_up_in_its_own_folder(tmp_path, section, value, place):
+    text = GOOD + f"recipe: {{terms: [label.bce], {section}: {value}}}\n"
+    the_line(problems(write(tmp_path, text)), place, "wanted one of")
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("{use: point.soft_bce, temperature: 0}", ["temperature", "greater than 0"]),
+        ("{use: point.soft_bce, temperature: hot}", ["temperature", "number"]),
+        ("{use: point.soft_bce, temprature: 2}", ["temprature", "takes temperature"]),
+        ("{use: label.bce, temperature: 2}", ["temperature", "takes none"]),
+    ],
+)
+def test_wrong_settings_of_a_plugin_are_told_with_what_it_takes(tmp_path, term, words):
+    the_line(problems(write(tmp_path, GOOD + f"recipe: {{terms: [{term}]}}\n")), "recipe.terms.0", *words)
+
+
+def test_settings_of_a_plugin_may_be_overridden_and_are_checked(tmp_path):
+    path = write(tmp_path, GOOD + "recipe: {terms: [label.bce], schedule: {use: linear}}\n")
+    assert load(path, ["recipe.schedule.end=0.5"]).recipe.schedule.choice().settings == {"start": 1.0, "end": 0.5}
+    the_line(problems(path, "recipe.schedule.end=-1"), "recipe.schedule", "end")
+
+
+def test_a_recipe_by_name_is_read_from_beside_the_config(tmp_path):
+    write(tmp_path, "terms: [{use: list.clid, weight: 0.7}]\n", "recipes/mine.yaml")
+    by_key = load(write(tmp_path, GOOD + "recipe: mine\n"))
+    by_override = load(write(tmp_path), ["recipe=mine"])
+    assert by_key == by_override
+    assert [(term.use, term.weight) for term in by_key.recipe.terms] == [("list.clid", 0.7)]
+
+
+def test_an_unknown_recipe_is_told_with_the_nearest_and_with_those_there_are(tmp_path):
+    write(tmp_path, "terms: [label.bce]\n", "recipes/clid.yaml")
+    line = the_line(problems(write(tmp_path), "recipe=clidd"), "recipe", "'clidd'", "did you mean clid?")
+    assert "recipes" in line
+
+
+def test_a_recipe_without_weight_or_terms_is_refused(tmp_path):
+    the_line(problems(write(tmp_path, GOOD + "recipe: {terms: []}\n")), "recipe.terms")
+    nothing = GOOD + "recipe: {terms: [{use: label.bce, weight: 0}]}\n"
+    the_line(problems(write(tmp_path, nothing)), "recipe", "weight above 0")
+    negative = GOOD + "recipe: {terms: [{use: label.bce, weight: -1}]}\n"
+    the_line(problems(write(tmp_path, negative)), "recipe.terms.0.weight")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[item_id, country]", "[item_id, country, price]", ["features", "every column once", "price"]),
+        ("[item_id, country]", "[]", ["features.ids"]),
+        ("item: item_id", "item: product", ["features", "history.item"]),
+        ("ids: [item_id,", "ids: [{column: item_id, max_values: 2},", ["features", "history.item"]),
+        ("label:", "request: {}\n  label:", ["data.request", "exactly one"]),
+        ("label:", "request: {column: r, user_every: day}\n  label:", ["data.request", "exactly one"]),
+        ("label:", "split: {train: 0.9, valid: 0.1}\n  label:", ["data.split", "test window"]),
+        ("label:", "time_unit: minutes\n  label:", ["data.time_unit", "'minutes'"]),
+        ("name: shop", "name: ../etc", ["name", "'../etc'"]),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_told(tmp_path, old, new, words):
+    assert old in GOOD
+    the_line(problems(write(tmp_path, GOOD.replace(old, new))), *words)
+
+
+def test_a_column_that_the_student_goes_without_must_be_one(tmp_path):
+    the_line(problems(write(tmp_path), "student.without=[item]"), "student.without", "item")
+    assert load(write(tmp_path), ["student.without=[country]"]).student.without == ["country"]
+
+
+def test_a_run_is_frozen_and_its_sections_are_json(tmp_path):
+    run = make_run(tmp_path / "log", tmp_path)
+    with pytest.raises(ValidationError, match="frozen"):
+        run.seed = 3
+    assert set(run.section("teacher", "seed")) == {"teacher", "seed"}
+    assert run.section("recipe")["recipe"]["terms"][1]["use"] == "point.soft_bce"
+
+
+def test_a_dumped_run_is_the_same_run(tmp_path):
+    recipe = {"terms": [{"use": "point.soft_bce", "temperature": 3.0}], "schedule": {"use": "linear", "end": 0.2}}
+    run = make_run(tmp_path / "log", tmp_path, recipe=recipe)
+    again = Run.model_validate(run.model_dump(mode="json"))
+    assert again == run
+    assert again.recipe.recipe() == run.recipe.recipe()
+    assert again.recipe.terms[0].choice().settings == {"temperature": 3.0}
+
+
+def test_there_are_configs_and_recipes():
+    assert len(CONFIGS) >= 2
+    assert len(RECIPES) >= 4
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_runs_by_itself_and_starts_with_its_command(path):
+    run = load(path)
+    assert run.name == path.stem
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# recdistill ")
+    assert first.endswith(f"recdistill run configs/{path.name}")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_fits_every_config_and_starts_with_its_command(config, path):
+    run = load(config, [f"recipe={path.stem}"])
+    assert [term.use for term in run.recipe.terms] == [t["use"] for t in yaml.safe_load(path.read_text())["terms"]]
+    assert path.read_text().splitlines()[0] == f"# recdistill run configs/demo.yaml recipe={path.stem}"
+
+
+def test_no_tracked_yaml_stands_outside_what_is_tested_here():
+    found = subprocess.run(["git", "ls-files", "configs"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if found.returncode == 0:  # an unpacked archive has no git
+        assert {ROOT / line for line in found.stdout.split()} <= {*CONFIGS, *RECIPES}
