@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from recdistill.distil.plugins import Kind, find, load
 from recdistill.distil.recipe import Choice, Recipe, Term
+from recdistill.problems import guess
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -181,8 +181,7 @@ class PluginChoice(Section):
     def _fits(self) -> Self:
         known = list(find(self.kind))
         if self.use not in known:
-            close = get_close_matches(self.use, known, n=1)
-            remedy = f"did you mean {close[0]}?" if close else "`recdistill recipes` lists them"
+            remedy = guess(self.use, known) or "`recdistill recipes` lists them"
             context = {"kind": self.kind, "known": ", ".join(known), "found": self.use, "remedy": remedy}
             raise PydanticCustomError("plugin", "wanted one of {kind} ({known}), found '{found}'; {remedy}", context)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from recdistill.config import Run
-from recdistill.problems import BadInput, problem
+from recdistill.problems import BadInput, guess, problem
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -90,7 +89,7 @@ def _recipe(file: Path, name: str) -> Any:
                 f"{file}: recipe",
                 wanted=f"one of {folder}: {', '.join(known) or 'none there'}",
                 found=repr(name),
-                remedy=_guess(name, known) or "or write the recipe's terms here",
+                remedy=guess(name, known) or "or write the recipe's terms here",
             )
         )
     return _read(folder / f"{name}.yaml")
@@ -104,7 +103,7 @@ def _line(file: Path, details: ErrorDetails, overrides: dict[str, str]) -> str:
         case "extra_forbidden":
             keys = _keys(details["loc"][:-1])
             key = str(details["loc"][-1])
-            remedy = _guess(key, keys) or f"known are {', '.join(keys)}"
+            remedy = guess(key, keys) or f"known are {', '.join(keys)}"
             return problem(where, wanted="a known key", found=repr(key), remedy=remedy)
         case "missing":
             return problem(where, wanted="a value", found="none", remedy="write it")
@@ -114,11 +113,6 @@ def _line(file: Path, details: ErrorDetails, overrides: dict[str, str]) -> str:
     if message.startswith("wanted") or ": wanted" in message:
         return f"{where}: {message}"
     return problem(where, wanted=message, found=repr(details["input"])[:80], remedy="give such a value")
-
-
-def _guess(name: str, known: Sequence[str]) -> str | None:
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else None
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 
 class BadInput(ValueError):
@@ -20,3 +21,13 @@ def problem(where: str, *, wanted: str, found: str, remedy: str) -> str:
     "a.yaml: seed: wanted a whole number, found 'x'; write seed: 0"
     """
     return f"{where}: wanted {wanted}, found {found}; {remedy}"
+
+
+def guess(name: str, known: Sequence[str]) -> str | None:
+    """A remedy for a misspelt name; None where nothing is close.
+
+    >>> guess("widht", ["depth", "width"])
+    'did you mean width?'
+    """
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else None

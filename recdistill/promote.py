@@ -19,7 +19,7 @@ from recdistill.evaluate import SCORES, bundle_logits, compare
 from recdistill.files import digest, manifest, read_json, write_json
 from recdistill.gates import decide_gates
 from recdistill.problems import BadInput
-from recdistill.registry import Registry, open_registry
+from recdistill.registry import open_registry
 from recdistill.tracking import log_run
 
 if TYPE_CHECKING:

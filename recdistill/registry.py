@@ -107,9 +107,9 @@ class Registry:
         Order: previous_champion, champion, log, so that a death on the way leaves one valid champion and a repeat ends
         the same.
         """
-        if any(event.key == key for event in self.history()):
-            return
         current = self.champion()
+        if current is not None and any(event.key == key for event in self.history()):
+            return
         replaced = None if current is None else int(current.version)
         if replaced == version:  # a death between alias and log: what it replaced is under previous_champion
             previous = self._aliased(PREVIOUS)

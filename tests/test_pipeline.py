@@ -1,4 +1,4 @@
-"""The whole line on a tiny generated world: what runs again after a change, one row followed through it, kill -9 anywhere."""
+"""The whole line on a tiny generated world: what runs again after a change, one row's tour, kill -9 anywhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, TINY_ROWS, make_run
+
 from recdistill import pipeline
 from recdistill.data.synth import synth
 from recdistill.files import manifest, read_json

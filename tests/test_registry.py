@@ -1,4 +1,4 @@
-"""registry.py against a real sqlite tracking store: one version per bundle, promotion, rollback, history, unreachable stores."""
+"""registry.py against a real sqlite store: one version per bundle, promotion, rollback, history, dead servers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+
 from recdistill.problems import BadInput
 from recdistill.registry import PREVIOUS, Registry, champions, open_registry
 

@@ -46,7 +46,7 @@ def shard(model: nn.Module, device: torch.device, embedding_learning_rate: float
 
 
 def _constraints(model: nn.Module) -> dict[str, ParameterConstraints]:
-    """Fused kernels only: for tables of a few rows the planner would take a dense one, which the optimiser then misses."""
+    """Fused kernels only: for tables of a few rows the planner would take a dense one, without the fused optimiser."""
     collections = (EmbeddingBagCollection, EmbeddingCollection)
     found = [module for module in model.modules() if isinstance(module, collections)]
     configs = [
