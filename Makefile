@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo test test-all check fmt lint-docker clean
+.PHONY: help setup demo results test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ check: setup ## Lint, layout, types, locks; says all that is wrong, not the firs
 	  echo "+ $$step"; $(BIN)/$$step || failed="$$failed; $$step"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed: $${failed#; }" >&2; exit 1; }
+
+results: setup ## Run demo and ml-1m from scratch and write docs/results.md from them
+	$(BIN)/recdistill synth runs/demo-log
+	$(BIN)/python benchmarks/results.py configs/demo.yaml configs/ml-1m.yaml
 
 fmt: setup ## Lay out the code, mend what ruff can mend
 	$(BIN)/ruff format .
