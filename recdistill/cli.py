@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,8 @@ def main() -> None:
 def _open(config: Path, overrides: list[str] | None, quiet: bool = False) -> Run:
     from recdistill.load import load
 
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of the libraries; python -W shows them
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("recdistill").setLevel(logging.WARNING if quiet else logging.INFO)
     for noisy in ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir"):

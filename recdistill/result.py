@@ -15,6 +15,7 @@ from recdistill.files import read_json
 from recdistill.metrics import HIGHER_IS_BETTER
 
 _MODELS = ("teacher", "student", "control", "shipped")
+_SHOWN = _MODELS[:3]
 
 
 def result(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -42,14 +43,14 @@ def tables(found: Mapping[str, Any]) -> str:
 
 def _models(found: Mapping[str, Any]) -> Table:
     table = Table(title="Test window, 95% intervals over users and seeds")
-    for heading in ("metric", *_MODELS, "student - control"):
+    for heading in ("metric", *_SHOWN, "student - control"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for metric, higher in HIGHER_IS_BETTER.items():
         if metric in found["teacher"]:
-            cells = [_cell(found[model][metric]) for model in _MODELS]
+            cells = [_cell(found[model][metric]) for model in _SHOWN]
             gain = _cell(found["gain"][metric], signed=True)
             table.add_row(f"{metric} {'up' if higher else 'down'}", *cells, gain)
-    table.add_row("recovery", "", _cell(found["recovery"]), "", "", "")
+    table.add_row("recovery", "", _cell(found["recovery"]), "", "")
     return table
 
 
@@ -58,7 +59,7 @@ def _cell(value: list[float | None], *, signed: bool = False) -> str:
     if middle is None or low is None or high is None:
         return "none"
     sign = "+" if signed else ""
-    return f"{middle:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
+    return f"{middle:{sign}.4f} [{low:{sign}.4f} {high:{sign}.4f}]"
 
 
 def _gates(found: Mapping[str, Any]) -> Table:
@@ -72,5 +73,5 @@ def _gates(found: Mapping[str, Any]) -> Table:
 
 def _text(table: Table) -> str:
     out = io.StringIO()
-    Console(file=out, width=150, no_color=True).print(table)
+    Console(file=out, width=140, no_color=True).print(table)
     return out.getvalue()

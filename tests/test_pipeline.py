@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, TINY_ROWS, make_run
 
-from recdistill import pipeline
+from recdistill import files, pipeline
 from recdistill.data.synth import synth
 from recdistill.files import manifest, read_json
 from recdistill.pipeline import STEPS, run_all
@@ -213,7 +213,7 @@ def test_one_row_is_the_same_at_every_stage(inside, tiny_log, which):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from recdistill import pipeline
+from recdistill import files, pipeline
 from test_pipeline import variant
 step, when = sys.argv[2], sys.argv[3]
 def call(s, run, inputs, final, key):
@@ -240,10 +240,10 @@ def killed(log: Path, root: Path, step: str, when: str) -> None:
 def essence(root: Path, done: pipeline.Done) -> dict[str, object]:
     """What must be equal after any interruption: weights, bundles, report, versions and who was champion."""
     folders = {name: root / done.folders[name] for name in ("distil", "export", "evaluate")}
-    files = {name: manifest(folder)["files"] for name, folder in folders.items()}
-    timed = files["distil"].pop("students.json")  # holds speeds
+    listed = {name: manifest(folder)["files"] for name, folder in folders.items()}
+    timed = listed["distil"].pop("students.json")  # holds speeds
     assert timed
-    return {**files, "report": read_json(folders["evaluate"] / "report.json")}
+    return {**listed, "report": read_json(folders["evaluate"] / "report.json")}
 
 
 @pytest.mark.slow
@@ -266,3 +266,63 @@ def test_kill_9_at_any_step_and_a_rerun_end_as_an_undisturbed_run(
     assert [event.version for event in registry.history()] == [1]
     assert int(registry.champion().version) == 1
     assert run_all(run).did == ()
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from mlflow import MlflowClient
+from recdistill import files, pipeline
+from test_pipeline import variant
+method, when = sys.argv[2], sys.argv[3]
+real = getattr(MlflowClient, method)
+def dying(self, *args, **kwargs):
+    if when == "after":
+        real(self, *args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(MlflowClient, method, dying)
+pipeline.run_all(variant(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "create_experiment",
+        "create_run",
+        "log_inputs",
+        "log_batch",
+        "set_terminated",
+        "log_artifacts",
+        "create_registered_model",
+        "create_model_version",
+        "set_registered_model_alias",
+        "set_tag",
+    ],
+)
+def test_kill_9_at_any_call_of_publish_leaves_one_version_one_parent_and_one_champion(
+    again, tiny_log, _migrated, method, when
+):
+    """From before the first call to MLflow to after the last, each a death; the rerun must not double anything."""
+    shutil.copy(_migrated, again / "mlflow.db")
+    shutil.rmtree(next((again / "run").glob("publish-*")))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", DYING, str(tiny_log), method, when]
+    died = subprocess.run(command, cwd=again, env=environment, capture_output=True, timeout=120, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
+    run = variant(tiny_log)
+    assert run_all(run).did == ("publish",)
+    registry = open_registry(run)
+    (version,) = registry.client.search_model_versions(f"name='{registry.model}'")
+    assert int(registry.champion().version) == int(version.version) == 1
+    assert [event.version for event in registry.history()] == [1]
+    runs = registry.client.search_runs([registry.client.get_experiment_by_name("tiny").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["control", "student", "teacher", "tiny"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for child in runs:
+        points = registry.client.get_metric_history(child.info.run_id, "test.auc")
+        assert len(points) == ("mlflow.parentRunId" in child.data.tags)
+    with registry.download(version) as folder:
+        assert not files.damage(folder)
