@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import hypothesis
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +18,9 @@ from recdistill.files import whole_folder
 from recdistill.types import Batch, IdFeature, Layout
 
 torch.set_num_threads(1)
+# The same examples in every run, and no deadline: the machine may be busy.
+hypothesis.settings.register_profile("recdistill", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("recdistill")
 
 TINY = World(num_users=150, num_items=100, num_days=6, seed=3)
 TINY_ROWS = 6000
@@ -97,6 +102,15 @@ def make_run(log: Path, root: Path, **sections) -> Run:
     return Run.model_validate(settings)
 
 
+def the_line(lines: list[str], *words: str) -> str:
+    """The only problem that holds all the words: one line that says where, what was wanted, found and is to be done."""
+    found = [line for line in lines if all(word in line for word in words)]
+    assert len(found) == 1, (words, lines)
+    assert ": wanted " in found[0]
+    assert "\n" not in found[0]
+    return found[0]
+
+
 def write_log(folder: Path, files: dict[str, pa.Table], **options) -> Path:
     """Parquet files by name under `folder`, page checksums written."""
     for name, table in files.items():
@@ -104,6 +118,11 @@ def write_log(folder: Path, files: dict[str, pa.Table], **options) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path, write_page_checksum=True, **options)
     return folder
+
+
+def read_log(folder: Path) -> pd.DataFrame:
+    """All rows of a log in order, numbered from 0."""
+    return pd.concat([pq.read_table(path).to_pandas() for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
 
 
 def log_table(num_rows: int, seed: int = 0, **columns) -> pa.Table:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import make_run
+from conftest import make_run, the_line
 from pydantic import ValidationError
 
 from recdistill.config import Run
@@ -41,16 +41,6 @@ def problems(path, *overrides):
     with pytest.raises(BadInput) as caught:
         load(path, overrides)
     return caught.value.problems
-
-
-def the_line(lines, *words):
-    """The only line that holds all the words; every line names its place and what was wanted."""
-    found = [line for line in lines if all(word in line for word in words)]
-    assert len(found) == 1, (words, lines)
-    assert ": " in found[0]
-    assert "wanted" in found[0]
-    assert "\n" not in found[0]
-    return found[0]
 
 
 def test_a_small_yaml_is_a_whole_run_with_the_defaults_of_the_schema(tmp_path):

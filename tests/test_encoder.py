@@ -1,0 +1,222 @@
+"""Values to ids and numbers: known from the train rows alone, the same alone, in batches and after a trip to disk."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recdistill.config import Features
+from recdistill.data import encoder as module
+from recdistill.data.encoder import Encoder, fit
+from recdistill.problems import BadInput
+from recdistill.types import ABSENT, FIRST_KNOWN, OOV
+
+FEATURES = Features.model_validate(
+    {
+        "ids": ["item", "country", {"column": "tags", "max_values": 2}],
+        "dense": ["price", {"column": "stock", "transform": "log1p"}],
+        "history": {"item": "item", "outcomes": ["clicked"], "length": 3},
+    }
+)
+TRAIN = {
+    "item": [70, 50, 50, None],
+    "country": ["b", "a", None, "b"],
+    "tags": [["x", "y", "z"], None, [], ["x", None]],
+    "price": [1.0, 2.0, None, 6.0],
+    "stock": [0, 3, 8, None],
+    "clicked": [1, 0, 0, 1],
+}
+TYPES = pa.schema(
+    [
+        ("item", pa.int64()),
+        ("country", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("price", pa.float64()),
+        ("stock", pa.int32()),
+        ("clicked", pa.int8()),
+    ]
+)
+
+
+def rows(**columns):
+    """A record batch of the train rows with some columns replaced."""
+    values = {**TRAIN, **columns}
+    num = len(next(iter(columns.values()))) if columns else len(TRAIN["item"])
+    return pa.record_batch({name: pa.array((values[name] * num)[:num], TYPES.field(name).type) for name in TRAIN})
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return fit(FEATURES, [rows()])
+
+
+def now(encoder, **columns):
+    return encoder.now(rows(**columns))
+
+
+def test_known_values_are_numbered_in_their_own_order_from_two(encoder):
+    ids, _ = now(encoder, item=[50, 70])
+    assert ids[:, 0].tolist() == [FIRST_KNOWN, FIRST_KNOWN + 1]
+    assert now(encoder, country=["a", "b"])[0][:, 1].tolist() == [FIRST_KNOWN, FIRST_KNOWN + 1]
+
+
+def test_a_null_is_absent_and_a_new_value_is_unknown(encoder):
+    assert now(encoder, item=[None, 71])[0][:, 0].tolist() == [ABSENT, OOV]
+    assert now(encoder, country=[None, "", "A"])[0][:, 1].tolist() == [ABSENT, OOV, OOV]
+
+
+def test_a_list_is_its_first_values_with_nulls_absent_and_short_ones_padded(encoder):
+    x, y = FIRST_KNOWN, FIRST_KNOWN + 1
+    lists = [["x", "y", "z"], None, [], ["x", None], [None, "y"], ["new", "y"], ["y"]]
+    ids, _ = now(encoder, tags=lists)
+    assert ids[:, 2:4].tolist() == [[x, y], [0, 0], [0, 0], [x, 0], [0, y], [OOV, y], [y, 0]]
+
+
+def test_a_value_beyond_max_values_is_known_from_training_but_not_read(encoder):
+    assert encoder.vocabularies["tags"].to_pylist() == ["x", "y", "z"]
+    assert now(encoder, tags=[["z"]])[0][0, 2:4].tolist() == [FIRST_KNOWN + 2, ABSENT]
+
+
+def test_numbers_are_scaled_by_the_train_rows_and_a_null_is_the_mean(encoder):
+    _, dense = now(encoder, price=[1.0, 2.0, None, 6.0])
+    deviation = np.sqrt(((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 3)
+    assert dense[:, 0] == pytest.approx(np.array([-2, -1, 0, 3]) / deviation)
+    logs = np.log1p([0, 3, 8])
+    assert now(encoder, stock=[0, 3, 8])[1][:, 1] == pytest.approx((logs - logs.mean()) / logs.std())
+    assert dense.dtype == np.float32
+
+
+def test_a_constant_column_becomes_zero_and_a_column_without_values_too():
+    features = Features.model_validate({"ids": ["item"], "dense": ["price"]})
+    for values in ([4.0] * 4, [None] * 4):
+        fitted = fit(features, [rows(price=values)])
+        assert now(fitted, price=[4.0, None])[1][0, 0] in (0.0, 4.0)  # never seen: mean 0, deviation 1
+        assert now(fitted, price=[None])[1].tolist() == [[0.0]]
+    assert now(fit(features, [rows(price=[4.0] * 4)]), price=[4.0, 5.0])[1].tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize("cuts", [[1], [2, 3], [0, 4]])
+def test_the_fit_does_not_depend_on_the_batches(encoder, cuts):
+    edges = [0, *cuts, 4]
+    parts = [rows().slice(a, b - a) for a, b in itertools.pairwise(edges)]
+    again = fit(FEATURES, parts)
+    assert again.vocabularies == encoder.vocabularies
+    for one, other in zip(again.scales, encoder.scales, strict=True):
+        assert (one.mean, one.deviation) == pytest.approx((other.mean, other.deviation), rel=1e-12)
+
+
+def test_counts_that_are_merged_on_the_way_are_the_same(encoder, monkeypatch):
+    monkeypatch.setattr(module, "_COMPACT_AT", 1)
+    again = fit(FEATURES, [rows(), rows(), rows()])
+    assert again.vocabularies == encoder.vocabularies
+
+
+def test_moments_of_a_stream_far_from_zero_lose_nothing():
+    values = 1e9 + np.arange(1000.0)
+    features = Features.model_validate({"ids": ["item"], "dense": ["price"]})
+    parts = [rows(price=part.tolist()) for part in np.array_split(values, 7)]
+    (scale,) = fit(features, parts).scales
+    assert (scale.mean, scale.deviation) == pytest.approx((values.mean(), values.std()), rel=1e-9)
+
+
+def test_rare_values_share_the_unknown_row():
+    features = Features.model_validate({"ids": [{"column": "item", "min_count": 2}]})
+    fitted = fit(features, [rows(item=[7, 8, 8]), rows(item=[9, 9, 9])])
+    assert fitted.vocabularies["item"].to_pylist() == [8, 9]
+    assert fitted.ids_of("item", pa.array([7, 8, 9, None])).tolist() == [OOV, 2, 3, ABSENT]
+    assert fitted.layout.tables["item"] == FIRST_KNOWN + 2
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint32(), pa.dictionary(pa.int8(), pa.int64())])
+def test_a_value_has_one_id_in_every_type(encoder, kind):
+    values = pa.array([50, 70, 3, None])
+    plain = values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind)
+    assert encoder.ids_of("item", plain).tolist() == [2, 3, OOV, ABSENT]
+
+
+def test_large_ids_do_not_go_through_floats():
+    features = Features.model_validate({"ids": ["item"]})
+    fitted = fit(features, [rows(item=[2**53, 2**53 + 1, 2**62 + 1])])
+    assert fitted.ids_of("item", pa.array([2**53, 2**53 + 1, 2**62, 2**62 + 1])).tolist() == [2, 3, OOV, 4]
+
+
+def test_a_value_of_another_type_is_told(encoder):
+    with pytest.raises(BadInput, match="column item: wanted int64, found string; give the type"):
+        encoder.ids_of("item", pa.array(["50"]))
+
+
+def test_a_missing_column_is_told_with_those_there_are(encoder):
+    with pytest.raises(BadInput, match="wanted column country, found none; give it; there are item, tags"):
+        encoder.now(rows().select(["item", "tags"]))
+
+
+def test_an_event_is_read_by_the_table_that_the_candidate_has(encoder):
+    events = encoder.events(rows(item=[50, 99], clicked=[1, 0]))
+    assert set(events) == {"history.item", "history.clicked"}
+    assert events["history.item"].tolist() == [2, OOV]
+    assert events["history.clicked"].tolist() == [3, 2]
+
+
+def request(*pasts):
+    """Raw requests with these histories of (item, clicked), oldest first."""
+    table = pa.Table.from_batches([rows(item=[50] * len(pasts))])
+    for place, name in enumerate(("item", "clicked")):
+        lists = [None if past is None else [event[place] for event in past] for past in pasts]
+        table = table.append_column(f"history.{name}", pa.array(lists, pa.list_(TYPES.field(name).type)))
+    return table
+
+
+def test_a_history_is_its_last_events_newest_first_and_padded(encoder):
+    ids, _ = encoder.request(request([(50, 1), (70, 0), (99, 1), (70, 1)], [(70, 0)], [], None))
+    layout = {feature.name: feature.columns for feature in encoder.layout.ids}
+    assert ids[:, layout["history.item"]].tolist() == [[3, 1, 3], [3, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert ids[:, layout["history.clicked"]].tolist() == [[3, 3, 2], [2, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_rows_are_encoded_alone_as_they_are_together(encoder):
+    table = pa.concat_tables([request([(50, 1)], []), request([(70, 0), (50, 1)], None)])
+    ids, dense = encoder.request(table)
+    for row in range(table.num_rows):
+        alone = encoder.request(table.slice(row, 1))
+        assert (alone[0][0] == ids[row]).all()
+        assert (alone[1][0] == dense[row]).all()
+
+
+def test_every_id_is_inside_its_table(encoder):
+    ids, _ = encoder.request(request([(70, 1)] * 5, [(1, 0)]))
+    assert (ids >= 0).all()
+    assert (ids < np.array(encoder.layout.limits())).all()
+    assert encoder.layout.num_id_columns == ids.shape[1] == 1 + 1 + 2 + 3 + 3
+
+
+def test_an_encoder_comes_back_from_disk_as_it_was(encoder, tmp_path):
+    encoder.save(tmp_path / "encoder")
+    again = Encoder.open(tmp_path / "encoder")
+    assert again.digest == encoder.digest
+    assert again.layout == encoder.layout
+    assert again.scales == encoder.scales
+    given = request([(50, 1), (70, 0)], None)
+    for one, other in zip(again.request(given), encoder.request(given), strict=True):
+        assert (one == other).all()
+
+
+def test_two_encoders_differ_where_their_values_scales_or_layout_do(encoder):
+    others = [
+        fit(FEATURES, [rows(item=[51, 70, 50, 50])]),
+        fit(FEATURES, [rows(price=[1.0, 2.0, 3.0, 4.0])]),
+        fit(FEATURES.model_copy(update={"history": None}), [rows()]),
+    ]
+    assert len({encoder.digest, *(other.digest for other in others)}) == 4
+    assert fit(FEATURES, [rows()]).digest == encoder.digest
+
+
+def test_a_vocabulary_that_was_tampered_with_is_refused(encoder, tmp_path):
+    encoder.save(tmp_path)
+    other = fit(FEATURES, [rows(item=[1, 2, 3, 4])])
+    other.save(tmp_path / "other")
+    files = sorted(tmp_path.glob("vocabulary-*.arrow"))
+    assert len(files) == 4
+    (tmp_path / "other" / files[0].name).replace(files[0])
+    with pytest.raises(BadInput, match=r"vocabulary-00\.arrow: wanted the vocabulary of this encoder.*restore"):
+        Encoder.open(tmp_path)

@@ -1,0 +1,289 @@
+"""The prepare step and its store: every row once, in its window, with what it could know then and nothing later."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import TINY, log_table, make_run, read_log, the_line, write_log
+
+from recdistill.data import history, logs
+from recdistill.data.encoder import Encoder, fit
+from recdistill.data.logs import open_log
+from recdistill.data.prepare import open_checked, prepare, survey, train_rows, write_rows
+from recdistill.data.split import SPLITS
+from recdistill.data.store import open_rows
+from recdistill.files import whole_folder
+from recdistill.problems import BadInput
+from recdistill.types import ABSENT, OOV
+
+NUM_ROWS = 400
+START = 1_700_000_000_000_000
+
+
+def distinct_times(num_rows=NUM_ROWS):
+    """Ascending, an hour apart."""
+    return pa.array(START + np.arange(num_rows) * 3_600_000_000).cast(pa.timestamp("us", tz="UTC"))
+
+
+def table(seed=0, num_rows=NUM_ROWS, **columns):
+    return log_table(num_rows, seed, **{"timestamp": distinct_times(num_rows), **columns})
+
+
+def prepared(root, files, **sections):
+    """(folder, run) of the prepare step on a log of these files."""
+    log = write_log(root / "log", files)
+    run = make_run(log, root, **sections)
+    with whole_folder(root / "prepare", {"step": "prepare", "key": "0" * 64}) as out:
+        prepare(run, {}, out)
+    return root / "prepare", run
+
+
+def everything(folder):
+    """row_id -> (window, ids, dense, label, time) of every row of a store."""
+    seen = {}
+    for split in SPLITS:
+        rows = open_rows(folder, split)
+        every = np.arange(len(rows))
+        ids, dense = rows.ids(every), rows.dense(every)
+        for place in every:
+            row_id = int(rows["row_id"][place])
+            assert row_id not in seen
+            values = ids[place].tolist(), dense[place].tolist(), float(rows["label"][place]), int(rows["time"][place])
+            seen[row_id] = (split, *values)
+    return seen
+
+
+def values_of(encoder, name, ids):
+    """Ids back to values; None for absent, "unknown" for unknown."""
+    table_of = {feature.name: feature.table for feature in encoder.layout.ids}
+    known = [None, "unknown", *encoder.vocabularies[table_of[name]].to_pylist()]
+    return [known[i] for i in ids]
+
+
+def test_every_row_is_in_the_window_of_its_time(tmp_path):
+    folder, _ = prepared(tmp_path, {"a.parquet": table().slice(0, 150), "b.parquet": table().slice(150)})
+    about = json.loads((folder / "data.json").read_text())
+    seen = everything(folder)
+    assert sorted(seen) == list(range(NUM_ROWS))
+    sizes = {split: [row for row, (own, *_) in seen.items() if own == split] for split in SPLITS}
+    assert [len(sizes[split]) for split in SPLITS] == [280, 60, 60] == [about[split]["rows"] for split in SPLITS]
+    assert max(sizes["train"]) < min(sizes["valid"])  # the times ascend with the rows
+    assert max(sizes["valid"]) < min(sizes["test"])
+    labels = table().column("clicked").to_pylist()
+    for split in SPLITS:
+        assert about[split]["positives"] == sum(labels[row] for row in sizes[split])
+    assert all(seen[row][3] == labels[row] for row in seen)
+    assert about["fingerprint"] == open_log(str(tmp_path / "log")).fingerprint
+
+
+def test_a_store_holds_what_the_log_says_with_histories_by_hand(tiny_log, tiny_prepared):
+    """The tiny world, against pandas, row by row: the last 6 events of the same user before the row's instant."""
+    encoder = Encoder.open(tiny_prepared / "encoder")
+    log = read_log(tiny_log)
+    log = log.assign(row=np.arange(len(log)))
+    columns = {feature.name: feature.columns for feature in encoder.layout.ids}
+    checked = with_past = 0
+    for split in SPLITS:
+        rows = open_rows(tiny_prepared, split)
+        index = np.random.default_rng(0).integers(0, len(rows), 40)
+        for ids, row_id in zip(rows.ids(index), rows["row_id"][index], strict=True):
+            row = log.iloc[row_id]
+            past = log[(log.user_id == row.user_id) & (log.timestamp < row.timestamp)]
+            past = past.sort_values(["timestamp", "row"]).iloc[::-1][:6]
+            found = {name: values_of(encoder, name, ids[where]) for name, where in columns.items()}
+            padding = [None] * (6 - len(past))
+            assert found["item_id"] == [row.item_id]
+            assert found["country"] == [row.country]
+            assert found["categories"] == list(row.categories)
+            assert found["history.item_id"] == [*past.item_id, *padding]
+            assert found["history.clicked"] == [*past.clicked, *padding]
+            checked += 1
+            with_past += len(past) > 0
+    assert checked == 120
+    assert with_past > 60
+
+
+def test_the_encoder_knows_the_train_window_only(tmp_path):
+    """From row 280 on, another item, another country, prices a thousand times higher."""
+    late = np.arange(NUM_ROWS) >= 280
+    plain = table()
+    columns = {
+        "item_id": np.where(late, 999, plain.column("item_id").to_numpy()),
+        "country": pa.array(np.where(late, "zz", np.array(plain.column("country").to_pylist()))),
+        "price": plain.column("price").to_numpy() * np.where(late, 1000, 1),
+        "categories": pa.array([["late"] if is_late else ["early"] for is_late in late]),
+    }
+    folder, _ = prepared(tmp_path, {"a.parquet": table(**columns)})
+    encoder = Encoder.open(folder / "encoder")
+    assert 999 not in encoder.vocabularies["item_id"].to_pylist()
+    assert encoder.vocabularies["categories"].to_pylist() == ["early"]
+    early = np.log1p(columns["price"][:280])
+    (scale,) = encoder.scales
+    assert (scale.mean, scale.deviation) == pytest.approx((early.mean(), early.std()))
+    seen = everything(folder)
+    for row, (split, ids, dense, *_) in seen.items():
+        unknown = split != "train"
+        assert (ids[0] == OOV) == unknown
+        assert (ids[1] == OOV) == unknown
+        assert ids[2:4] == [OOV if unknown else 2, ABSENT]
+        assert dense[0] == pytest.approx(
+            (np.log1p(columns["price"][row]) - early.mean()) / early.std(), rel=1e-4, abs=1e-5
+        )
+
+
+def test_nulls_are_absent_and_a_null_number_is_the_mean(tmp_path):
+    holes = np.arange(NUM_ROWS) % 7 == 0
+    plain = table()
+    columns = {
+        name: pa.array(plain.column(name).to_pylist(), plain.schema.field(name).type, mask=holes)
+        for name in ("item_id", "country", "categories", "price")
+    }
+    folder, _ = prepared(tmp_path, {"a.parquet": table(**columns)})
+    for row, (_, ids, dense, *_) in everything(folder).items():
+        assert (ids[0] == ABSENT) == (ids[1] == ABSENT) == holes[row]
+        if holes[row]:
+            assert ids[2:4] == [ABSENT, ABSENT]
+            assert dense == [0.0]
+
+
+def by_key(folder, log_rows):
+    """(user, item, time) -> what the row sees, without the row's number."""
+    users, items, times = (log_rows.column(name).to_pylist() for name in ("user_id", "item_id", "timestamp"))
+    return {(users[row], items[row], times[row]): seen for row, seen in everything(folder).items()}
+
+
+def test_the_order_of_files_and_rows_does_not_change_what_a_row_sees(tmp_path):
+    plain = table(item_id=np.arange(NUM_ROWS) % 90)
+    order = np.random.default_rng(0).permutation(NUM_ROWS)
+    mixed = plain.take(pa.array(order))
+    one, _ = prepared(tmp_path / "one", {"a.parquet": plain})
+    files = {"z.parquet": mixed.slice(0, 90), "a.parquet": mixed.slice(90, 200), "m/m.parquet": mixed.slice(290)}
+    other, _ = prepared(tmp_path / "other", files)
+    in_order = pa.concat_tables([files[name] for name in sorted(files)])
+    first, second = by_key(one, plain), by_key(other, in_order)
+    assert len(first) == NUM_ROWS
+    assert first == second
+
+
+def test_among_events_of_one_instant_the_same_ones_are_seen_in_any_order_of_the_log(tmp_path):
+    """Where the whole instant fits into the history: the order inside it is that of the log."""
+    times = pa.array(START + (np.arange(NUM_ROWS) // 20) * 1_000_000).cast(pa.timestamp("us", tz="UTC"))
+    plain = table(timestamp=times, item_id=np.arange(NUM_ROWS), user_id=np.zeros(NUM_ROWS, np.int64))
+    features = {"history": {"item": "item_id", "outcomes": ["clicked"], "length": NUM_ROWS}}
+    mixed = plain.take(pa.array(np.random.default_rng(0).permutation(NUM_ROWS)))
+    pasts = []
+    for name, rows in (("one", plain), ("other", mixed)):
+        folder, _ = prepared(tmp_path / name, {"a.parquet": rows}, features=features)
+        seen = {key: (split, sorted(ids)) for key, (split, ids, *_) in by_key(folder, rows).items()}
+        pasts.append(seen)
+    assert pasts[0] == pasts[1]
+
+
+@pytest.mark.parametrize(("rows_per_batch", "rows_per_bucket"), [(7, 50), (1000, 33)])
+def test_batches_and_buckets_do_not_change_the_store(tmp_path, monkeypatch, rows_per_batch, rows_per_bucket):
+    one, _ = prepared(tmp_path / "one", {"a.parquet": table()})
+    monkeypatch.setattr(logs, "ROWS_PER_BATCH", rows_per_batch)
+    monkeypatch.setattr(history, "ROWS_PER_BUCKET", rows_per_bucket)
+    other, _ = prepared(tmp_path / "other", {"a.parquet": table()})
+    first, second = everything(one), everything(other)
+    for row, (split, ids, dense, *rest) in first.items():
+        assert second[row][:2] == (split, ids)
+        assert second[row][2] == pytest.approx(dense, rel=1e-5, abs=1e-6)  # means are added in another order
+        assert list(second[row][3:]) == rest
+
+
+def test_a_window_alone_is_written_as_it_is_among_the_others(tmp_path):
+    whole, run = prepared(tmp_path, {"a.parquet": table()})
+    log = open_checked(run)
+    encoder = Encoder.open(whole / "encoder")
+    write_rows(run, log, encoder, survey(run, log), tmp_path / "alone", ["test"])
+    one, other = open_rows(whole, "test"), open_rows(tmp_path / "alone", "test", encoder.layout)
+    every = np.arange(len(one))
+    assert (one.ids(every) == other.ids(every)).all()
+    assert (one["row_id"] == other["row_id"]).all()
+    assert sorted(path.name for path in (tmp_path / "alone/rows").iterdir()) == ["test"]
+
+
+def test_a_store_without_history_or_numbers_is_a_store(tmp_path):
+    folder, _ = prepared(tmp_path, {"a.parquet": table()}, features={"history": None, "dense": []})
+    rows = open_rows(folder, "train")
+    assert rows.ids(np.array([5, 0])).shape == (2, 4)
+    assert rows.dense(np.array([5, 0])).shape == (2, 0)
+    assert not (folder / "events").exists()
+
+
+def test_any_rows_in_any_order_are_those_rows(tiny_prepared):
+    rows = open_rows(tiny_prepared, "valid")
+    every = rows.ids(np.arange(len(rows)))
+    index = np.array([7, 3, 3, len(rows) - 1, 0])
+    assert (rows.ids(index) == every[index]).all()
+    assert rows.ids(index[:0]).shape == (0, every.shape[1])
+    assert (every >= 0).all()
+    assert (every < np.array(rows.layout.limits())).all()
+    assert 0 < np.mean(every[:, -1] != ABSENT) < 1  # full histories and short ones
+
+
+def test_the_data_window_bounds_rows_and_histories(tmp_path):
+    """A history starts where the data window does: data.start hides what lies before it."""
+    data = {"start": "2023-11-20T00:00:00"}
+    plain = table(user_id=np.zeros(NUM_ROWS, np.int64))
+    run = make_run(tmp_path / "log", tmp_path)
+    folder, _ = prepared(tmp_path, {"a.parquet": plain}, data={**run.data.model_dump(mode="json"), **data})
+    seen = everything(folder)
+    first = min(seen)
+    assert 100 < first < 200
+    assert seen[first][1][4:] == [ABSENT] * 12
+
+
+@pytest.mark.parametrize(("start", "end"), [("2030-01-01", None), (None, "2001-01-01")])
+def test_an_empty_data_window_is_told(tmp_path, start, end):
+    data = make_run(tmp_path / "log", tmp_path).data.model_dump(mode="json")
+    with pytest.raises(BadInput) as caught:
+        prepared(tmp_path, {"a.parquet": table()}, data={**data, "start": start, "end": end})
+    the_line(caught.value.problems, "data window", "found none", "data.start and data.end")
+    assert not (tmp_path / "prepare").exists()
+
+
+def test_every_window_of_one_class_is_told(tmp_path):
+    labels = np.r_[np.arange(280) % 2, np.zeros(60), np.ones(60)].astype(np.int8)
+    with pytest.raises(BadInput) as caught:
+        prepared(tmp_path, {"a.parquet": table(clicked=labels)})
+    assert len(caught.value.problems) == 2
+    the_line(caught.value.problems, "valid window", "column clicked", "wanted labels of 0 and of 1", "found only 0")
+    the_line(caught.value.problems, "test window", "found only 1")
+
+
+def test_the_survey_counts_what_is_written(tiny_run, tiny_prepared):
+    run = tiny_run()
+    found = survey(run, open_checked(run))
+    for split, num, positives in zip(SPLITS, found.num_rows, found.num_positives, strict=True):
+        label = open_rows(tiny_prepared, split)["label"]
+        assert (num, positives) == (len(label), int(label.sum()))
+    assert sum(found.num_rows) >= 6000
+    assert TINY.num_days == 6
+
+
+def held_and_seen(root, monkeypatch, files):
+    """Arrow's own memory at its highest while the encoder is fitted, and all the bytes that went by."""
+    monkeypatch.setattr(logs, "ROWS_PER_BATCH", 1000)
+    run = make_run(write_log(root / "log", files, row_group_size=1000), root)
+    opened = open_checked(run)
+    cut = survey(run, opened).windows
+    held, seen, before = 0, 0, pa.total_allocated_bytes()
+
+    def watched():
+        nonlocal held, seen
+        for batch in train_rows(run, opened, cut):
+            held, seen = max(held, pa.total_allocated_bytes() - before), seen + batch.nbytes
+            yield batch
+
+    fit(run.features, watched())
+    assert seen > 1_000_000
+    return held, seen
+
+
+def test_a_fit_holds_a_small_part_of_the_log(tmp_path, monkeypatch):
+    files = {f"{part:02d}.parquet": log_table(1000, seed=part) for part in range(40)}
+    held, seen = held_and_seen(tmp_path, monkeypatch, files)
+    assert held < seen / 5
