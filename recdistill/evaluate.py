@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from recdistill import metrics
 from recdistill.bundle import Bundle, open_bundle
 from recdistill.config import Run
+from recdistill.data.scores import open_scores
 from recdistill.data.store import Rows, open_rows
 from recdistill.export import bundle_name
 from recdistill.files import read_json, write_json
 from recdistill.metrics import Floats, Interval, interval, measure, numbered, user_draws
-from recdistill.score import open_scores
 from recdistill.train.progress import logger
 from recdistill.train.student import ARMS, Arm
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from recdistill.config import Run
+from recdistill.data.scores import write_scores
 from recdistill.data.split import SPLITS
-from recdistill.data.store import Rows, open_rows
+from recdistill.data.store import open_rows
 from recdistill.files import manifest, read_json
 from recdistill.problems import BadInput, problem
 from recdistill.train.device import choose_device, pin_threads
@@ -32,10 +31,7 @@ def score(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
                 found = f"{int((~np.isfinite(logit)).sum())} that are not"
                 remedy = "lower the teacher's learning rates"
                 raise BadInput(problem(f"teacher: {name} window", wanted="finite scores", found=found, remedy=remedy))
-            table = pa.table({"row_id": np.asarray(rows["row_id"]), "logit": logit})
-            schema = table.schema.with_metadata(about)
-            with pa.ipc.new_file(out / f"{name}.arrow", schema) as writer:
-                writer.write_table(table.cast(schema))
+            write_scores(out / f"{name}.arrow", rows, logit, about)
     logger.info("score: %s rows of the teacher's scores stored", f"{sum(map(len, windows.values())):,}")
 
 
@@ -44,33 +40,3 @@ def _about(inputs: Mapping[str, Path]) -> dict[str, str]:
     teacher = manifest(inputs["train_teacher"])
     assert teacher is not None
     return {"teacher": teacher["key"], "fingerprint": data["fingerprint"], "encoder": data["encoder"]}
-
-
-def open_scores(folder: Path, name: str, rows: Rows, prepared: Path) -> NDArray[np.float32]:
-    """[N] stored logits in the order of the store's rows.
-
-    BadInput for scores of other data or another encoder, and for rows without a score.
-    """
-    path = folder / f"{name}.arrow"
-    with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-        table = reader.read_all()
-    data = read_json(prepared / "data.json")
-    found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    for key in ("fingerprint", "encoder"):
-        if found.get(key) != data[key]:
-            remedy = "score again"
-            raise BadInput(
-                problem(f"{path}: {key}", wanted=data[key][:12], found=str(found.get(key))[:12], remedy=remedy)
-            )
-    row_id = table.column("row_id").to_numpy()
-    logit: NDArray[np.float32] = table.column("logit").to_numpy()
-    if np.array_equal(row_id, rows["row_id"]):
-        return logit
-    order = np.argsort(row_id)
-    place = np.minimum(np.searchsorted(row_id, rows["row_id"], sorter=order), len(row_id) - 1)
-    missing = int((row_id[order[place]] != rows["row_id"]).sum())
-    if missing:
-        raise BadInput(
-            problem(str(path), wanted="a score of every row", found=f"{missing} without", remedy="score again")
-        )
-    return logit[order[place]]

@@ -12,12 +12,12 @@ from recdistill.config import Run
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
+from recdistill.data.scores import open_scores
 from recdistill.data.split import SPLITS
 from recdistill.data.store import Rows, open_rows
 from recdistill.files import read_json
 from recdistill.pipeline import run_all
 from recdistill.problems import BadInput, problem
-from recdistill.score import open_scores
 from recdistill.train.student import open_student
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from recdistill.config import Run, Student
 from recdistill.data.batches import Batches
+from recdistill.data.scores import open_scores
 from recdistill.data.store import open_rows
 from recdistill.distil.recipe import Recipe
 from recdistill.files import write_json
 from recdistill.models.student import StudentModel
-from recdistill.score import open_scores
 from recdistill.train.device import choose_device, pin_threads
 from recdistill.train.loop import Trained, train
 from recdistill.train.predict import auc_on, load_weights, save_weights
