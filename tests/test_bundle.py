@@ -1,0 +1,163 @@
+"""A bundle is opened only whole, known and with its own encoder; it scores raw rows as torch scores encoded ones."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_run
+
+from recdistill.bundle import GRAPH, bundle_digest, open_bundle
+from recdistill.data.encoder import Encoder
+from recdistill.data.prepare import open_checked
+from recdistill.data.requests import raw_requests
+from recdistill.data.store import open_rows
+from recdistill.export import write_bundle
+from recdistill.files import MANIFEST, contents, digest, manifest, write_json
+from recdistill.models.student import StudentModel
+from recdistill.problems import BadInput
+
+NUM_ROWS = 64
+
+
+@pytest.fixture(scope="module")
+def student(tiny_prepared):
+    torch.manual_seed(0)
+    layout = Encoder.open(tiny_prepared / "encoder").layout
+    return StudentModel(layout, width=2, attention=4, hidden=[8]).eval()
+
+
+@pytest.fixture(scope="module")
+def requests(tiny_log, tiny_prepared):
+    """Raw test rows in the order of the store."""
+    run = make_run(tiny_log, tiny_prepared.parent)
+    return raw_requests(run, open_checked(run), open_rows(tiny_prepared, "test")["row_id"][:NUM_ROWS])
+
+
+@pytest.fixture(scope="module")
+def exported(student, requests, tiny_prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "student-0"
+    encoder = Encoder.open(tiny_prepared / "encoder")
+    write_bundle(student, tiny_prepared / "encoder", encoder, requests.schema, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    """One's own to spoil."""
+    return shutil.copytree(exported, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def bundle(exported):
+    return open_bundle(exported)
+
+
+def rewrite(folder, **about):
+    """Change a bundle and make its manifest true again."""
+    write_json(folder / MANIFEST, {**manifest(folder), **about, "files": contents(folder)})
+
+
+def test_raw_rows_score_as_encoded_rows_do_in_torch(bundle, requests, student, tiny_prepared):
+    rows = open_rows(tiny_prepared, "test")
+    index = np.arange(NUM_ROWS)
+    with torch.no_grad():
+        wanted = student(torch.from_numpy(rows.ids(index)), torch.from_numpy(rows.dense(index))).logit.numpy()
+    assert np.abs(bundle.score(requests) - wanted).max() < 1e-5
+    assert np.abs(bundle.logits(rows.ids(index), rows.dense(index)) - wanted).max() < 1e-5
+    assert wanted.std() > 1e-3
+
+
+def test_any_number_of_rows_may_be_scored_together(bundle, requests):
+    together = bundle.score(requests)
+    for start, length in ((0, 1), (5, 1), (0, 2), (10, 37)):
+        assert np.abs(bundle.score(requests.slice(start, length)) - together[start : start + length]).max() < 1e-6
+    assert bundle.score(requests.slice(0, 0)).shape == (0,)
+
+
+def test_a_column_that_is_not_asked_for_does_not_matter(bundle, requests):
+    asked = manifest(bundle.folder)["request"]
+    assert set(asked) == {"item_id", "country", "categories", "price", "history.item_id", "history.clicked"}
+    assert asked["item_id"] == "int64"
+    assert (bundle.score(requests.select(list(asked))) == bundle.score(requests)).all()
+
+
+@pytest.mark.parametrize("column", ["country", "price", "history.clicked"])
+def test_a_column_that_is_missing_is_told(bundle, requests, column):
+    with pytest.raises(BadInput, match=f"wanted column {column}, found none"):
+        bundle.score(requests.drop_columns([column]))
+
+
+@pytest.mark.parametrize("value", [-1, 10**6])
+@pytest.mark.parametrize("column", [0, 4])
+def test_an_id_outside_its_table_is_refused(bundle, tiny_prepared, column, value):
+    rows = open_rows(tiny_prepared, "test")
+    ids, dense = rows.ids(np.arange(8)), rows.dense(np.arange(8))
+    ids[3, column] = value
+    with pytest.raises(BadInput, match=rf"id column {column}: wanted ids from 0 to \d+, found .*{value}"):
+        bundle.logits(ids, dense)
+
+
+def test_the_largest_id_of_every_table_is_inside(bundle):
+    limits = np.array(bundle.encoder.layout.limits())
+    found = bundle.logits((limits - 1)[None, :], np.zeros((1, 1), np.float32))
+    assert np.isfinite(found).all()
+
+
+def spoil_graph(folder):
+    data = bytearray((folder / GRAPH).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / GRAPH).write_bytes(data)
+    return GRAPH
+
+
+def remove_encoder(folder):
+    (folder / "encoder/encoder.json").unlink()
+    return "encoder/encoder.json"
+
+
+def add_file(folder):
+    (folder / "student.onnx.data").write_bytes(b"weights from elsewhere")
+    return "student.onnx.data"
+
+
+@pytest.mark.parametrize("spoil", [spoil_graph, remove_encoder, add_file])
+def test_a_damaged_bundle_is_refused_with_the_file(copy, spoil):
+    name = spoil(copy)
+    with pytest.raises(BadInput) as caught:
+        open_bundle(copy)
+    (line,) = caught.value.problems
+    assert str(copy / name) in line
+    assert line.endswith("; fetch it again")
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"no manifest\.json"):
+        open_bundle(tmp_path)
+
+
+def test_a_bundle_of_another_format_is_refused(copy):
+    rewrite(copy, format=99)
+    with pytest.raises(BadInput, match="wanted a bundle of format 1, found format 99; export it"):
+        open_bundle(copy)
+
+
+def test_a_bundle_with_another_encoder_is_refused(copy):
+    about = json.loads((copy / "encoder/encoder.json").read_text())
+    about["scales"][0]["mean"] += 1.0
+    write_json(copy / "encoder/encoder.json", about)
+    rewrite(copy)
+    with pytest.raises(BadInput, match=r"encoder: wanted .* found .*; ship the encoder"):
+        open_bundle(copy)
+
+
+def test_the_digest_is_of_the_files_not_of_the_place(exported, copy, bundle):
+    assert bundle_digest(copy) == bundle_digest(exported) == bundle.digest == digest(manifest(exported)["files"])
+    spoil_graph(copy)
+    rewrite(copy)
+    assert bundle_digest(copy) != bundle.digest
+
+
+def test_the_graph_needs_no_file_beside_it(exported):
+    assert sorted(path.name for path in exported.iterdir()) == ["encoder", MANIFEST, GRAPH]

@@ -1,0 +1,131 @@
+"""Every gate lets through what it should and nothing that is missing, not a number or on the wrong side."""
+
+import math
+
+import pytest
+
+from recdistill.config import Gates
+from recdistill.gates import Decision, Gate, decide_gates
+
+SETTINGS = Gates(metric="auc", floors={"auc": 0.6, "gauc": 0.55}, control_margin=0.001, champion_margin=0.01)
+
+
+def evidence(**changes):
+    """What passes every gate of SETTINGS, by a little."""
+    made = {
+        "auc": 0.6,
+        "gauc": 0.56,
+        "ece": 0.05,
+        "gain_low": 0.0011,
+        "parameter_share": 0.125,
+        "max_difference": 1e-4,
+        "champion": {"version": 3, "difference": {"auc": [0, -0.009, 1]}, "window_end": 7, "candidate_window_end": 7},
+    }
+    made |= changes
+    shipped = {name: [made[name], None, None] for name in ("auc", "gauc", "ece") if name in made}
+    report = {"models": {"shipped": shipped}, "gain": {"auc": [1.0, made["gain_low"], 1.0]}}
+    return {"report": report, **{k: made[k] for k in ("parameter_share", "max_difference", "champion")}}
+
+
+def champion(low=-0.009, ours=7, theirs=7):
+    difference = {"auc": [0.0, low, 0.1]}
+    return {"version": 3, "difference": difference, "window_end": theirs, "candidate_window_end": ours}
+
+
+def verdicts(**changes):
+    return {gate.name: gate.verdict for gate in decide_gates(SETTINGS, evidence(**changes)).gates}
+
+
+NAMES = {
+    "auc": "auc floor",
+    "gauc": "gauc floor",
+    "gain_low": "auc over control, low end",
+    "ece": "calibration (ece)",
+    "parameter_share": "parameters over teacher's",
+    "max_difference": "bundle against torch",
+}
+
+
+def test_what_meets_every_bound_passes():
+    decision = decide_gates(SETTINGS, evidence())
+    assert decision.verdict == "PASS"
+    assert len(decision.gates) == len(NAMES) + 2
+    assert {gate.verdict for gate in decision.gates} == {"PASS"}
+    assert len({gate.name for gate in decision.gates}) == len(decision.gates)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("auc", 0.5999),
+        ("gauc", 0.5499),
+        ("gain_low", 0.001),  # not above the margin
+        ("gain_low", -0.2),
+        ("ece", 0.0501),
+        ("parameter_share", 0.1251),
+        ("max_difference", 1.01e-4),
+    ],
+)
+def test_one_step_beyond_a_bound_fails_that_gate_and_the_whole(field, value):
+    found = verdicts(**{field: value})
+    assert [name for name, verdict in found.items() if verdict == "FAIL"] == [NAMES[field]]
+    assert decide_gates(SETTINGS, evidence(**{field: value})).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("field", NAMES)
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+def test_nothing_missing_or_not_finite_passes(field, value):
+    assert verdicts(**{field: value})[NAMES[field]] == "FAIL"
+
+
+def test_a_metric_that_was_not_measured_fails_its_floor():
+    gates = Gates(floors={"auc": 0.5, "ndcg_at_10": 0.1})
+    found = {gate.name: gate for gate in decide_gates(gates, evidence()).gates}
+    assert (found["ndcg_at_10 floor"].verdict, found["ndcg_at_10 floor"].found) == ("FAIL", "missing")
+
+
+def test_without_a_champion_there_is_no_baseline_and_the_whole_may_pass():
+    decision = decide_gates(SETTINGS, evidence(champion=None))
+    assert [gate.verdict for gate in decision.gates].count("NO_BASELINE") == 1
+    assert decision.verdict == "PASS"
+    assert decide_gates(SETTINGS, evidence(champion=None, auc=0.1)).verdict == "FAIL"
+
+
+def test_a_champion_that_cannot_be_scored_fails():
+    decision = decide_gates(SETTINGS, evidence(champion={"error": "bundle of version 3 is damaged"}))
+    (gate,) = [gate for gate in decision.gates if gate.verdict == "FAIL"]
+    assert "version 3 is damaged" in gate.found
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(-0.0099, "PASS"), (-0.01, "FAIL"), (-0.5, "FAIL"), (0.3, "PASS")])
+def test_a_candidate_may_lose_to_the_champion_by_less_than_the_margin(low, verdict):
+    assert verdicts(champion=champion(low))["auc over champion, low end"] == verdict
+
+
+@pytest.mark.parametrize("low", [None, math.nan])
+def test_a_comparison_without_an_interval_fails(low):
+    assert verdicts(champion=champion(low))["auc over champion, low end"] == "FAIL"
+
+
+@pytest.mark.parametrize(("ours", "theirs", "verdict"), [(7, 7, "PASS"), (8, 7, "PASS"), (6, 7, "FAIL")])
+def test_data_older_than_the_champions_fail(ours, theirs, verdict):
+    assert verdicts(champion=champion(ours=ours, theirs=theirs))["data not older than champion's"] == verdict
+
+
+def test_another_metric_is_compared_where_the_config_says_so():
+    gates = Gates(metric="gauc", floors={}, control_margin=0.0)
+    given = evidence(champion={**champion(), "difference": {"gauc": [0, -1, 0], "auc": [1, 1, 1]}})
+    given["report"]["gain"] = {"gauc": [0.1, -0.1, 0.2], "auc": [1, 1, 1]}
+    failed = [gate.name for gate in decide_gates(gates, given).gates if gate.verdict == "FAIL"]
+    assert failed == ["gauc over control, low end", "gauc over champion, low end"]
+
+
+def test_a_decision_is_json_with_found_and_wanted_for_a_reader():
+    gate = Gate(name="auc floor", verdict="PASS", found="0.61", wanted=">= 0.6")
+    wanted = {
+        "verdict": "PASS",
+        "gates": [{"name": "auc floor", "verdict": "PASS", "found": "0.61", "wanted": ">= 0.6"}],
+    }
+    assert Decision(gates=(gate,)).to_json() == wanted
+    shown = {g.name: (g.found, g.wanted) for g in decide_gates(SETTINGS, evidence(auc=0.61234)).gates}
+    assert shown["auc floor"] == ("0.6123", ">= 0.6")
