@@ -194,8 +194,8 @@ def _registry(config: Path, overrides: list[str] | None) -> Any:
 def synth(
     folder: Annotated[Path, typer.Argument(help="where the log goes; replaced if it is a generated one")],
     rows: Annotated[int, typer.Option(min=1000)] = 240_000,
-    users: Annotated[int, typer.Option(min=2)] = 3_000,
-    items: Annotated[int, typer.Option(min=2)] = 2_000,
+    users: Annotated[int, typer.Option(min=2)] = 2_000,
+    items: Annotated[int, typer.Option(min=2)] = 500,
     days: Annotated[int, typer.Option(min=3)] = 20,
     seed: Annotated[int, typer.Option(min=0)] = 7,
 ) -> None:

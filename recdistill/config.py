@@ -131,9 +131,9 @@ class Training(Section):
 
     epochs: Count = 5
     batch_size: Count = 2048
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive
     """Of the dense layers (Adam)."""
-    embedding_learning_rate: Positive = 1e-2
+    embedding_learning_rate: Positive
     """Of the embedding tables (row-wise Adagrad)."""
     checks_per_epoch: Count = 1
     """How often the validation AUC is taken; the best weights are kept."""
@@ -142,6 +142,8 @@ class Training(Section):
 
 
 class Teacher(Training):
+    learning_rate: Positive = 2e-3
+    embedding_learning_rate: Positive = 0.1
     width: Count = 32
     """Embedding width of every table."""
     attention: Count = 64
@@ -154,6 +156,8 @@ class Teacher(Training):
 
 
 class Student(Training):
+    learning_rate: Positive = 3e-3
+    embedding_learning_rate: Positive = 0.1
     width: Count = 4
     attention: Count = 16
     tower: list[Count] = [64, 32]

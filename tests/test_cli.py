@@ -189,7 +189,7 @@ def test_recipes_lists_every_plug_in_and_shows_one(call):
 
 def test_synth_replaces_only_its_own(call, tmp_path):
     status, out, _ = call("synth", tmp_path / "log", "--rows", "2000", "--days", "3")
-    assert (status, "rows of 3,000 users" in out) == (0, True)
+    assert (status, "rows of 2,000 users" in out) == (0, True)
     assert call("synth", tmp_path / "log", "--rows", "2000", "--days", "3")[0] == 0
     (tmp_path / "mine").mkdir()
     status, _, err = call("synth", tmp_path / "mine")

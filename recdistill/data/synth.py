@@ -27,9 +27,9 @@ class World:
     num_items: int
     num_days: int
     seed: int
-    width: int = 8
+    width: int = 4
     candidates: int = 12
-    noise: float = 0.5
+    noise: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +74,14 @@ def _truth(world: World) -> _Truth:
     width, scale = world.width, world.width**-0.25
     category = np.stack([generator.integers(0, len(_CATEGORIES), world.num_items) for _ in range(2)], axis=1)
     centre = generator.normal(0, scale, (len(_CATEGORIES), width))
-    item = 0.6 * centre[category].mean(axis=1) + 0.8 * generator.normal(0, scale, (world.num_items, width))
+    item = centre[category].mean(axis=1) + 0.5 * generator.normal(0, scale, (world.num_items, width))
     popularity = 1 / (np.arange(world.num_items) + 10.0)
     generator.shuffle(popularity)
     country = generator.integers(0, len(_COUNTRIES), world.num_users)
     lean = generator.normal(0, 0.4 * scale, (len(_COUNTRIES), width))
     return _Truth(
-        taste=lean[country] + generator.normal(0, 0.7 * scale, (world.num_users, width)),
-        drift=generator.normal(0, 1.2 * scale, (world.num_users, width)),
+        taste=lean[country] + generator.normal(0, 1.5 * scale, (world.num_users, width)),
+        drift=generator.normal(0, 1.5 * scale, (world.num_users, width)),
         item=item,
         quality=generator.normal(0, 0.6, world.num_items),
         popularity=popularity / popularity.sum(),
