@@ -47,12 +47,19 @@ def main() -> None:
         sys.exit(2)
 
 
+class _StandardError(logging.Handler):
+    """Writes to standard error as it is at that moment, so that a live bar can keep its lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def _open(config: Path, overrides: list[str] | None, quiet: bool = False) -> Run:
     from recdistill.load import load
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of the libraries; python -W shows them
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_StandardError()], force=True)
     logging.getLogger("recdistill").setLevel(logging.WARNING if quiet else logging.INFO)
     for noisy in ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

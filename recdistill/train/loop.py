@@ -83,7 +83,7 @@ def train(
                 seen += len(batch)
                 meter.add(named, len(batch))
                 if step % 20 == 0:
-                    shown.advance(meter.take(), rows_per_s=meter.rows_per_s)
+                    shown.advance(meter.take(), loss=meter.mean("loss"), rows_per_s=meter.rows_per_s)
                 if seen < marks[0]:
                     continue
                 marks.pop(0)
@@ -135,12 +135,16 @@ class _Meter:
         untold, self.untold = self.untold, 0
         return untold
 
+    def mean(self, name: str) -> float:
+        """Of one loss so far; waits for the device."""
+        return float(self.sums[name]) / self.rows
+
     @property
     def rows_per_s(self) -> float:
         return self.rows / (time.perf_counter() - self.began)
 
     def check(self, title: str, epoch: float, step: int, valid_auc: float, seconds: float) -> Check:
-        losses = {name: float(total) / self.rows for name, total in self.sums.items()}
+        losses = {name: self.mean(name) for name in self.sums}
         if not all(map(torch.isfinite, map(torch.tensor, losses.values()))):
             remedy = "lower its learning rates, or look for extreme values in its dense columns"
             raise BadInput(problem(f"{title}: step {step}", wanted="a finite loss", found=str(losses), remedy=remedy))
