@@ -34,6 +34,7 @@ RUN apt-get update \
 WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY --chown=10001:10001 configs configs
+COPY --chown=10001:10001 prefect.yaml ./
 RUN install --directory --owner=10001 --group=10001 runs
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

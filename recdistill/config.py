@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -72,10 +72,17 @@ class Data(Section):
     label: Label
     request: Request = Request(user_every="day")
     start: datetime | None = None
-    """Rows from this UTC instant on; None takes all."""
+    """Rows from this instant on, in UTC where it names no zone; None takes all."""
     end: datetime | None = None
-    """Rows before this UTC instant; None takes all."""
+    """Rows before this instant, in UTC where it names no zone; None takes all."""
     split: Split = Split()
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class IdColumn(Section):

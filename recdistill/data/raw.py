@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -95,10 +95,7 @@ def read_rows(run: Run, log: Log) -> Iterator[RawRows]:
 
 
 def _instant(value: datetime | None, otherwise: int) -> int:
-    """UTC microseconds; a datetime without a zone is UTC."""
-    if value is None:
-        return otherwise
-    return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1e6)
+    return otherwise if value is None else round(value.timestamp() * 1e6)
 
 
 def _take(rows: RawRows, inside: NDArray[np.bool_]) -> RawRows:
