@@ -29,6 +29,7 @@ from recdistill.load import load
 from recdistill.metrics import HIGHER_IS_BETTER
 from recdistill.pipeline import Inputs, Step, plain_call, run_all
 from recdistill.problems import BadInput
+from recdistill.registry import may_answer_later
 from recdistill.result import result, tables
 
 ARTIFACT = "retrain-result"
@@ -167,9 +168,7 @@ def task_call(step: Step, run: Run, inputs: Inputs, final: Path, key: str) -> No
 
 def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Whether the same step may do better a moment later: disk, network and registry may, input and code do not."""
-    from mlflow.exceptions import MlflowException
-
-    return isinstance(state.data, OSError | MlflowException) and not isinstance(state.data, TaskRunTimeoutError)
+    return may_answer_later(state.data) and not isinstance(state.data, TaskRunTimeoutError)
 
 
 def markdown(found: Mapping[str, Any]) -> str:

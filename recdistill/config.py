@@ -127,6 +127,10 @@ class Features(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise PydanticCustomError("twice", "wanted every column once, found {twice} twice", {"twice": str(twice)})
+        outcomes = [] if self.history is None else [self.history.item, *self.history.outcomes]
+        if len(outcomes) != len(set(outcomes)):
+            message = "history: wanted an item and outcomes of different columns, found {columns}"
+            raise PydanticCustomError("twice", message, {"columns": ", ".join(outcomes)})
         single = {spec.column for spec in self.ids if spec.max_values is None}
         if self.history is not None and self.history.item not in single:
             raise PydanticCustomError("no_item", "history.item: wanted one of ids that holds one value a row")
@@ -311,6 +315,17 @@ class Run(Section):
     evaluate: Evaluate = Evaluate()
     gates: Gates = Gates()
     registry: Registry = Registry()
+
+    @model_validator(mode="after")
+    def _no_leak(self) -> Self:
+        names = [spec.column for spec in self.features.ids] + [spec.column for spec in self.features.dense]
+        if self.data.label.column in names:
+            raise PydanticCustomError(
+                "leak",
+                "features: wanted columns known before the outcome, found the label's own {column}",
+                {"column": self.data.label.column},
+            )
+        return self
 
     @model_validator(mode="after")
     def _student_columns(self) -> Self:

@@ -14,7 +14,7 @@ from typing import Any
 
 from recdistill.problems import BadInput
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"  # the underscore hides it from readers of a Parquet folder
 _TEMPORARY = ".unfinished-"
 
 

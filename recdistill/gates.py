@@ -53,7 +53,7 @@ def decide_gates(settings: Gates, evidence: Mapping[str, Any]) -> Decision:
 
 
 def _against_champion(settings: Gates, champion: Mapping[str, Any] | None) -> list[Gate]:
-    name, wanted = f"{settings.metric} over champion, low end", f"> {-settings.champion_margin:g}"
+    name, wanted = f"{settings.metric} over champion, low end", f"> {0 - settings.champion_margin:g}"
     if champion is None:
         return [Gate(name=name, verdict="NO_BASELINE", found="no champion", wanted=wanted)]
     if "error" in champion:
@@ -61,7 +61,7 @@ def _against_champion(settings: Gates, champion: Mapping[str, Any] | None) -> li
     low = champion["difference"][settings.metric][1]
     newer = champion["candidate_window_end"] >= champion["window_end"]
     return [
-        _above(name, low, -settings.champion_margin, strictly=True),
+        _above(name, low, 0 - settings.champion_margin, strictly=True),
         Gate(
             name="data not older than champion's",
             verdict="PASS" if newer else "FAIL",

@@ -71,7 +71,9 @@ def _set(tree: dict[str, Any], override: str) -> str:
     for section in sections:
         below = tree.setdefault(section, {})
         if not isinstance(below, dict):
-            below = tree[section] = {}
+            where = f"command line {override!r}: {section}"
+            remedy = f"give the whole of {section}"
+            raise BadInput(problem(where, wanted="a section", found=repr(below)[:80], remedy=remedy))
         tree = below
     try:
         tree[field] = yaml.safe_load(text)
@@ -97,7 +99,8 @@ def _recipe(file: Path, name: str) -> Any:
 
 def _line(file: Path, details: ErrorDetails, overrides: dict[str, str]) -> str:
     location = ".".join(map(str, details["loc"]))
-    by = next((o for name, o in overrides.items() if location == name or location.startswith(f"{name}.")), None)
+    by = next((o for name, o in overrides.items() if f"{location}.".startswith(f"{name}.")), None)
+    by = by or next((o for name, o in overrides.items() if location and name.startswith(f"{location}.")), None)
     where = f"{file if by is None else f'command line {by!r}'}: {location or 'the whole'}"
     match details["type"]:
         case "extra_forbidden":

@@ -70,12 +70,16 @@ def measure(logit: Floats, rows: Rows, weight_BU: Floats, teacher: Floats | None
 
 
 def auc(logit: Floats, rows: Rows, weight_BU: Floats) -> Floats:
-    """Area under the ROC curve over all pairs of rows, ties counted half: exact, not binned. [B]; NaN with one class.
+    """Area under the ROC curve over all pairs of rows, ties counted half: exact, not binned. [B]
+
+    NaN with one class, and for a model that has said anything but finite numbers.
 
     >>> rows = Rows(label=np.array([1.0, 0, 1, 0]), user=np.array([0, 0, 1, 1]), request=np.zeros(4, dtype=np.int64))
-    >>> auc(np.array([3.0, 1.0, 2.0, 2.0]), rows, np.array([[1.0, 1.0], [2.0, 1.0]])).tolist()  # 3.5 of 4; 7.5 of 9
-    [0.875, 0.8333333333333334]
+    >>> auc(np.array([3.0, 1.0, 2.0, 2.0]), rows, np.array([[1.0, 1.0], [2.0, 1.0]])).tolist()  # 3.5 of 4; 8.5 of 9
+    [0.875, 0.9444444444444444]
     """
+    if not np.isfinite(logit).all():
+        return np.full(len(weight_BU), np.nan)
     order = np.argsort(logit, kind="stable")
     user, positive = rows.user[order], rows.label[order]
     sorted_logit = logit[order]
@@ -133,7 +137,7 @@ def ndcg(logit: Floats, rows: Rows, weight_BU: Floats, *, k: int) -> Floats:
     Requests of one class only cannot be ranked wrongly and are left out. Source: Jarvelin & Kekalainen, TOIS 2002.
 
     >>> rows = Rows(label=np.array([0.0, 1, 0]), user=np.zeros(3, dtype=np.int64), request=np.zeros(3, dtype=np.int64))
-    >>> float(ndcg(np.array([3.0, 2.0, 1.0]), rows, np.ones((1, 1)), k=10)[0]) == 1 / np.log2(3)
+    >>> bool(ndcg(np.array([3.0, 2.0, 1.0]), rows, np.ones((1, 1)), k=10)[0] == 1 / np.log2(3))
     True
     """
     order, starts = _in_groups(rows.request, logit)
@@ -189,7 +193,7 @@ def expected_calibration_error(logit: Floats, rows: Rows, weight_BU: Floats) -> 
     The bins are cut once, on all rows, and kept for every draw. Naeini et al. (AAAI 2015) cut bins of equal width,
     which leaves most of them empty at a low base rate.
     """
-    probability = 1 / (1 + np.exp(-logit))
+    probability = (1 + np.tanh(logit / 2)) / 2
     edges = np.quantile(probability, np.linspace(0, 1, NUM_ECE_BINS + 1)[1:-1])
     cell = rows.user * NUM_ECE_BINS + np.searchsorted(edges, probability, side="right")
     gap = np.bincount(cell, probability - rows.label, rows.num_users * NUM_ECE_BINS)

@@ -118,7 +118,8 @@ def _is_done(step: Step, run: Run, final: Path, key: str) -> bool:
 
 def _key(step: Step, run: Run, inputs: Inputs, log: Log) -> str:
     """sha256 over all that the step's result depends on: settings, upstream keys, data, code and outside state."""
-    plugins = run.recipe.recipe().files if "recipe" in step.sections else []
+    recipe = run.recipe.recipe()
+    plugins = [*recipe.files, *recipe.without_teacher().files] if "recipe" in step.sections else []
     upstream = {name: files.manifest(folder) for name, folder in inputs.items()}
     return files.digest(
         {

@@ -272,3 +272,10 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return experiment_id(client, name, artifacts)
+
+
+def may_answer_later(error: object) -> bool:
+    """Whether an error is of the disk, the network or the tracking store, so that the same call may do better later."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, OSError | MlflowException)

@@ -254,3 +254,32 @@ def test_no_tracked_yaml_stands_outside_what_is_tested_here():
     found = subprocess.run(["git", "ls-files", "configs"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     if found.returncode == 0:  # an unpacked archive has no git
         assert {ROOT / line for line in found.stdout.split()} <= {*CONFIGS, *RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("teecher.epochs=2", "did you mean teacher?"),
+        ("data.split.train=0.95", "test window"),
+        ("recipe={terms: [label.bce], schedule: {use: linear, end: -1}}", "end"),
+        ("recipe.schedule.end=-1", "recipe.schedule"),
+        ("recipe.terms.0.weight=2", "recipe.terms"),
+    ],
+)
+def test_a_problem_that_an_override_makes_names_the_command_line(tmp_path, override, word):
+    path = write(tmp_path, GOOD + "recipe: {terms: [label.bce], schedule: {use: linear}}\n")
+    line = the_line(problems(path, override), "command line", word)
+    assert "shop.yaml" not in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("[item_id, country]", "[item_id, clicked]", "clicked"),  # the label as a feature of its own row
+        ("dense: [price]", "dense: [clicked]", "clicked"),
+        ("outcomes: [clicked]", "outcomes: [clicked, clicked]", "clicked"),
+        ("outcomes: [clicked]", "outcomes: [item_id]", "item_id"),
+    ],
+)
+def test_a_label_is_no_feature_and_an_outcome_stands_once(tmp_path, old, new, word):
+    the_line(problems(write(tmp_path, GOOD.replace(old, new))), "features", word)

@@ -220,3 +220,16 @@ def test_a_vocabulary_that_was_tampered_with_is_refused(encoder, tmp_path):
     (tmp_path / "other" / files[0].name).replace(files[0])
     with pytest.raises(BadInput, match=r"vocabulary-00\.arrow: wanted the vocabulary of this encoder.*restore"):
         Encoder.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "wanted"),
+    [("country", pa.nulls(2), [[0], [0]]), ("tags", pa.array([[], []]), [[0, 0], [0, 0]])],
+)
+def test_nulls_and_empty_lists_without_a_type_are_absent(encoder, column, values, wanted):
+    """What pyarrow makes of a JSON request whose country is null or whose tags are []."""
+    given = rows(item=[50, 70])
+    given = given.set_column(given.schema.get_field_index(column), column, values)
+    ids, _ = encoder.now(given)
+    feature = next(f for f in encoder.layout.ids if f.name == column)
+    assert ids[:, feature.columns].tolist() == wanted

@@ -190,3 +190,28 @@ def test_the_same_seed_trains_the_same_weights():
     one, same, other = learn(0)[0].weights, learn(0)[0].weights, learn(1)[0].weights
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_that_the_last_step_made_infinite_are_never_returned():
+    """The loss before the step was finite; what the step made of the weights is seen by the check alone."""
+    weight, window = nn.Parameter(torch.zeros(2)), rows()
+
+    def losses(batch, progress):
+        return {"loss": binary_cross_entropy_with_logits(batch.dense @ weight, batch.label)}
+
+    with pytest.raises(BadInput):
+        train(
+            "one step",
+            Training(epochs=1, **RATES),
+            Batches(rows=window, batch_size=NUM_ROWS),
+            losses=losses,
+            optimisers=[torch.optim.SGD([weight], lr=float("inf"))],
+            valid_auc=lambda: plain_auc((window["dense"] @ weight.detach().numpy()), window["label"]),
+            weights=lambda: {"weight": weight.detach().clone()},
+        )
+
+
+def test_a_first_check_without_an_auc_is_not_the_best():
+    found = Script([float("nan"), 0.7, 0.6]).run(epochs=3)
+    assert found.best.valid_auc == 0.7
+    assert found.weights["steps"] == 2 * PER_EPOCH

@@ -315,3 +315,17 @@ def test_one_user_alone_has_a_gauc_of_the_auc(pairs):
     nobody = np.zeros(len(pairs), int)
     rows = Rows(label=label, user=nobody, request=nobody)
     assert metrics.gauc(logit, rows, ones(rows))[0] == pytest.approx(metrics.plain_auc(logit, label), nan_ok=True)
+
+
+def test_a_score_that_is_not_a_number_stays_visible():
+    """A diverged model must not get an AUC."""
+    label = np.array([0.0, 1, 0, 1])
+    assert np.isnan(metrics.plain_auc(np.array([1.0, np.nan, 0.0, 2.0]), label))
+    assert np.isnan(metrics.plain_auc(np.full(4, np.nan), label))
+
+
+def test_logits_of_any_size_are_measured_without_a_warning():
+    logit, rows = make(0)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        found = metrics.measure(logit * 1e4, rows, ones(rows))
+    assert all(np.isfinite(value).all() for value in found.values())

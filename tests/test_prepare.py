@@ -287,3 +287,9 @@ def test_a_fit_holds_a_small_part_of_the_log(tmp_path, monkeypatch):
     files = {f"{part:02d}.parquet": log_table(1000, seed=part) for part in range(40)}
     held, seen = held_and_seen(tmp_path, monkeypatch, files)
     assert held < seen / 5
+
+
+def test_a_fit_holds_a_small_part_of_a_log_of_one_file(tmp_path, monkeypatch):
+    """pyarrow pre-buffers all the columns that are read of a file unless told not to."""
+    held, seen = held_and_seen(tmp_path, monkeypatch, {"all.parquet": log_table(40_000)})
+    assert held < seen / 5

@@ -185,3 +185,49 @@ def test_row_ids_are_places_in_the_whole_log_whatever_the_window(tmp_path):
     assert np.concatenate([rows.row_id for rows in parts]).tolist() == list(range(NUM_ROWS))
     prices = [price for rows in parts for price in rows.columns.column("price").to_pylist()]
     assert prices == table.column("price").to_pylist()
+
+
+def test_a_rating_that_is_not_a_number_is_told_where_a_threshold_is_given(tmp_path):
+    """NaN >= 4 is False: without a check it becomes a label of 0."""
+    stars = pa.array([float("nan") if row == 17 else 5.0 for row in range(NUM_ROWS)])
+    lines = row_problems(tmp_path, clicked=stars, sections=data(tmp_path, label={"column": "clicked", "at_least": 4}))
+    the_line(lines, "row 17", "column clicked", "found nan")
+
+
+def test_a_threshold_on_large_whole_numbers_is_exact(tmp_path):
+    """Milliseconds watched: above 2**24 a float32 holds them no more."""
+    watched = pa.array(20_000_000 + np.arange(NUM_ROWS))
+    label = {"column": "clicked", "at_least": 20_000_007}
+    rows = read(tmp_path, clicked=watched, sections=data(tmp_path, label=label))
+    assert rows.label.tolist() == [float(row >= 7) for row in range(NUM_ROWS)]
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "request_id"])
+def test_ids_above_the_signed_range_are_ids(tmp_path, column):
+    """64-bit hashes are written as uint64 by many."""
+    values = pa.array([2**64 - 1 - row for row in range(NUM_ROWS)], pa.uint64())
+    rows = read(tmp_path, **{column: values})
+    assert len(rows.row_id) == NUM_ROWS
+    if column == "user_id":
+        assert len(set(rows.user.tolist())) == NUM_ROWS
+
+
+def test_a_number_beyond_what_a_float_holds_is_taken_or_told(tmp_path):
+    assert len(read(tmp_path, price=pa.array([2**60 + 1] * NUM_ROWS)).row_id) == NUM_ROWS
+
+
+def test_a_null_label_is_one_problem(tmp_path):
+    assert len(row_problems(tmp_path, clicked=spoilt("clicked", 17, None))) == 1
+
+
+def test_a_column_with_two_roles_must_fit_both(tmp_path):
+    features = make_run(tmp_path / "log", tmp_path).features.model_dump(mode="json")
+    lines = column_problems(tmp_path, sections={"features": {**features, "dense": ["timestamp"]}})
+    the_line(lines, "column timestamp", "wanted a number")
+
+
+def test_a_list_column_is_no_outcome_of_a_past_event(tmp_path):
+    features = make_run(tmp_path / "log", tmp_path).features.model_dump(mode="json")
+    history = {"item": "item_id", "outcomes": ["categories"]}
+    lines = column_problems(tmp_path, sections={"features": {**features, "history": history}})
+    the_line(lines, "column categories")

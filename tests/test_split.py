@@ -76,3 +76,9 @@ def test_a_few_rows_are_enough_if_their_instants_differ():
 def test_windows_are_json_and_named():
     assert SPLITS == ("train", "valid", "test")
     assert windows(np.arange(10), SHARES).to_json() == {"start": 0, "valid": 6, "test": 8, "end": 10}
+
+
+@pytest.mark.parametrize("train", [0.29, 0.57, 0.58])
+def test_shares_that_floats_cannot_hold_are_exact_too(train):
+    """100 * 0.29 is 28.999999999999996."""
+    assert windows(np.arange(100), Split(train=train, valid=0.2)).valid == round(100 * train)

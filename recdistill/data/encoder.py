@@ -43,7 +43,7 @@ class Scale:
 
 def _transformed(values: pa.Array, transform: str) -> NDArray[np.float64]:
     """float64, NaN for null."""
-    numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.log1p(numbers) if transform == "log1p" else numbers
 
 
@@ -83,9 +83,11 @@ class Encoder:
 
     def ids_of(self, table: str, values: pa.Array) -> Ids:
         """[n] ids of plain values: null -> 0, unknown -> 1."""
+        if pt.is_null(values.type):
+            return np.full(len(values), ABSENT, dtype=np.int32)
         known = self.vocabularies[table]
         plain = plain_ids(values)
-        if plain.type != known.type and not pt.is_null(values.type):
+        if plain.type != known.type:
             remedy = "give the type that the encoder was fitted on"
             raise BadInput(problem(f"column {table}", wanted=str(known.type), found=str(values.type), remedy=remedy))
         places = pc.fill_null(pc.index_in(plain, value_set=known), OOV - FIRST_KNOWN)

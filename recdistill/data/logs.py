@@ -18,6 +18,7 @@ from recdistill.files import digest, file_digest
 from recdistill.problems import BadInput, problem
 
 ROWS_PER_BATCH = 65_536
+_READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ def batches(log: Log, columns: Sequence[str]) -> Iterator[tuple[LogFile, int, pa
     """
     for file in log.files:
         try:
-            with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
+            with _open(file.path) as parquet:
                 first = 0
                 for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=list(columns)):
                     yield file, first, batch
@@ -131,6 +132,11 @@ def batches(log: Log, columns: Sequence[str]) -> Iterator[tuple[LogFile, int, pa
             raise BadInput(
                 problem(str(file.path), wanted="readable rows", found=_first_line(error), remedy=remedy)
             ) from None
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    """Buffered page by page: pyarrow would else hold all the columns of a file at once."""
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 def family(kind: pa.DataType) -> str:
@@ -151,10 +157,13 @@ def family(kind: pa.DataType) -> str:
 
 
 def plain_ids(values: pa.Array) -> pa.Array:
-    """Ids of any integer, boolean or string type as int64 or string, so that equal ids compare equal everywhere."""
+    """Ids of any type as int64 or, for strings and fractions, as string, so that equal ids compare equal everywhere."""
     if pt.is_dictionary(values.type):
         values = values.dictionary_decode()
-    text = pt.is_string(values.type) or pt.is_large_string(values.type)
+    if pt.is_uint64(values.type):
+        return values.view(pa.int64())  # hashes above the signed range keep their identity
+    kind = values.type
+    text = pt.is_string(kind) or pt.is_large_string(kind) or pt.is_floating(kind) or pt.is_decimal(kind)
     return values.cast(pa.string() if text else pa.int64())
 
 

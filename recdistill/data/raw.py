@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,53 +33,43 @@ class RawRows:
     columns: pa.RecordBatch
 
 
-def wanted_columns(run: Run) -> dict[str, tuple[str, ...]]:
-    """Column -> the families that it may be of."""
+def wanted_columns(run: Run) -> list[tuple[str, str]]:
+    """(column, role) of all that the run reads; a column may have several roles. The roles are the keys of ROLES."""
     data, features = run.data, run.features
-    ids = {spec.column: ("id",) if spec.max_values is None else ("ids",) for spec in features.ids}
-    numbers = {spec.column: ("number", "id") for spec in features.dense}
-    outcomes = dict.fromkeys(features.history.outcomes if features.history else [], ("id",))
-    request = {data.request.column: ("id",)} if data.request.column else {}
-    time = {data.time: ("time",) if data.time_unit is None else ("time", "id")}
-    return {
-        **outcomes,
-        **numbers,
-        **ids,
-        **request,
-        data.user: ("id",),
-        data.label.column: ("id", "number"),
-        **time,
-    }
+    roles = [(data.time, "time" if data.time_unit is None else "counted time"), (data.user, "id")]
+    roles += [(data.label.column, "number")] + ([(data.request.column, "id")] if data.request.column else [])
+    roles += [(spec.column, "id" if spec.max_values is None else "ids") for spec in features.ids]
+    roles += [(spec.column, "number") for spec in features.dense]
+    return roles + [(name, "outcome") for name in (features.history.outcomes if features.history else [])]
 
 
 def check_columns(run: Run, log: Log) -> None:
-    """BadInput with a line for every column that is missing or of the wrong type."""
-    lines = []
-    numeric = {spec.column for spec in run.features.dense} | {run.data.label.column}
-    for column, families in wanted_columns(run).items():
+    """BadInput with a line for every column that is missing or of a type that does not fit one of its roles."""
+    lines: list[str] = []
+    for column, role in wanted_columns(run):
         where = f"{log.source}: column {column}"
+        wanted, fits, remedy = ROLES[role]
         if column not in log.types:
             found = f"only {', '.join(log.types)}"
             lines.append(problem(where, wanted="such a column", found=found, remedy="mend the config or the log"))
-            continue
-        kind = log.types[column]
-        is_text = family(kind) == "id" and not (pt.is_integer(kind) or pt.is_boolean(kind))
-        if family(kind) not in families or (column in numeric and is_text) or (column == run.data.time and is_text):
-            wanted = "a number" if column in numeric else _WANTED[families[0]]
-            remedy = _REMEDY.get(families[0], "write the column with that type or use another one")
-            lines.append(problem(where, wanted=wanted, found=str(kind), remedy=remedy))
+        elif not fits(log.types[column]):
+            lines.append(problem(where, wanted=wanted, found=str(log.types[column]), remedy=remedy))
     if lines:
-        raise BadInput(lines)
+        raise BadInput(list(dict.fromkeys(lines)))
 
 
-_WANTED = {
-    "id": "strings or whole numbers",
-    "ids": "a list of strings or whole numbers",
-    "time": "timestamps",
-}
-_REMEDY = {
-    "time": "write timestamps, or give data.time_unit for whole numbers",
-    "ids": "drop max_values for a plain id",
+def _is_whole(kind: pa.DataType) -> bool:
+    return pt.is_integer(kind) or pt.is_boolean(kind)
+
+
+_RETYPE = "write the column with that type or use another one"
+ROLES: dict[str, tuple[str, Callable[[pa.DataType], bool], str]] = {
+    "id": ("strings or whole numbers", lambda kind: family(kind) == "id", _RETYPE),
+    "ids": ("a list of strings or whole numbers", lambda kind: family(kind) == "ids", "drop max_values for a plain id"),
+    "outcome": ("numbers or strings", lambda kind: family(kind) in ("id", "number"), _RETYPE),
+    "number": ("a number", lambda kind: family(kind) == "number" or _is_whole(kind), _RETYPE),
+    "time": ("timestamps", lambda kind: family(kind) == "time", "write timestamps, or give data.time_unit"),
+    "counted time": ("whole numbers", lambda kind: family(kind) == "time" or _is_whole(kind), "drop data.time_unit"),
 }
 
 
@@ -87,7 +77,7 @@ def read_rows(run: Run, log: Log) -> Iterator[RawRows]:
     """The data window's rows, batch by batch. BadInput at the first batch with a null, bad label or bad number."""
     dense = [spec.column for spec in run.features.dense]
     logs = [spec.column for spec in run.features.dense if spec.transform == "log1p"]
-    for file, first, batch in batches(log, list(wanted_columns(run))):
+    for file, first, batch in batches(log, list(dict.fromkeys(column for column, _ in wanted_columns(run)))):
         _check_values(run.data, dense, logs, file, first, batch)
         rows = _rows(run.data, batch, file.first_row + first)
         inside = (rows.time >= _instant(run.data.start, -(2**63))) & (rows.time < _instant(run.data.end, 2**63 - 1))
@@ -124,8 +114,8 @@ def _rows(data: Data, batch: pa.RecordBatch, first_row: int) -> RawRows:
 
 def label_of(data: Data, values: pa.Array) -> NDArray[np.float32]:
     """[n] labels; anything but 0 and 1 where no threshold is given is left as it is, for the check to see."""
-    numbers = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
-    return numbers if data.label.at_least is None else (numbers >= data.label.at_least).astype(np.float32)
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return (numbers if data.label.at_least is None else numbers >= data.label.at_least).astype(np.float32)
 
 
 def _check_values(
@@ -133,24 +123,23 @@ def _check_values(
 ) -> None:
     """One line per column with a bad value, naming the first such row."""
     lines = []
-    for column in {data.time, data.user, data.label.column, data.request.column or data.user}:
-        if batch.column(column).null_count:
-            bad = pc.is_null(batch.column(column))
-            lines.append(_bad_row(file, first, column, bad, "a value", "null", "drop such rows"))
+    for column in dict.fromkeys((data.time, data.user, data.label.column, data.request.column or data.user)):
+        nulls = pc.is_null(batch.column(column))
+        lines += _first_bad(file, first, column, batch.column(column), nulls, "a value", "drop such rows")
+    label = batch.column(data.label.column).cast(pa.float64(), safe=False)
     if data.label.at_least is None:
-        values = batch.column(data.label.column).cast(pa.float64())
-        bad = pc.invert(pc.is_in(values, value_set=pa.array([0.0, 1.0])))
-        lines += _first_bad(
-            file, first, data.label.column, values, bad, "a label of 0 or 1", "give data.label.at_least"
-        )
+        bad = pc.invert(pc.or_(pc.is_null(label), pc.is_in(label, value_set=pa.array([0.0, 1.0]))))
+        wanted, remedy = "a label of 0 or 1", "give data.label.at_least"
+    else:
+        bad, wanted, remedy = pc.is_nan(label), "a number", "drop such rows"
+    lines += _first_bad(file, first, data.label.column, label, bad, wanted, remedy)
     for column in dense:
-        values = batch.column(column).cast(pa.float64())
-        bad = pc.invert(pc.fill_null(pc.is_finite(values), True))
+        values = batch.column(column).cast(pa.float64(), safe=False)
+        bad = pc.invert(pc.is_finite(values))
         lines += _first_bad(file, first, column, values, bad, "a finite number", "mend or null such values")
         if column in logs:
-            bad = pc.fill_null(pc.less(values, 0), False)
-            remedy = "use transform: standardise"
-            lines += _first_bad(file, first, column, values, bad, "a number >= 0 for log1p", remedy)
+            wanted, remedy = "a number >= 0 for log1p", "use transform: standardise"
+            lines += _first_bad(file, first, column, values, pc.less(values, 0), wanted, remedy)
     if lines:
         raise BadInput(lines)
 
@@ -158,12 +147,10 @@ def _check_values(
 def _first_bad(
     file: LogFile, first: int, column: str, values: pa.Array, bad: pa.Array, wanted: str, remedy: str
 ) -> list[str]:
-    if not pc.any(bad).as_py():
+    """A line for the first row that is bad; none where no row is. A null in `bad` is not bad."""
+    place = pc.index(bad, True).as_py()
+    if place < 0:
         return []
-    found = str(values[pc.index(bad, True).as_py()].as_py())
-    return [_bad_row(file, first, column, bad, wanted, found, remedy)]
-
-
-def _bad_row(file: LogFile, first: int, column: str, bad: pa.Array, wanted: str, found: str, remedy: str) -> str:
-    row = first + pc.index(bad, True).as_py()
-    return problem(f"{file.path}: row {row}: column {column}", wanted=wanted, found=found, remedy=remedy)
+    value = values[place].as_py()
+    where = f"{file.path}: row {first + place}: column {column}"
+    return [problem(where, wanted=wanted, found="null" if value is None else str(value), remedy=remedy)]

@@ -34,7 +34,7 @@ def windows(time: NDArray[np.int64], split: Split) -> Windows:
     """Cut all rows' times by shares; a boundary falls before every row of its instant. BadInput for an empty window.
 
     >>> windows(np.array([5, 1, 2, 3, 3, 3, 4, 9]), Split(train=0.5, valid=0.25))
-    Windows(start=1, valid=3, test=4, end=10)
+    Windows(start=1, valid=3, test=5, end=10)
     """
     if not len(time):
         raise BadInput(
@@ -49,8 +49,8 @@ def windows(time: NDArray[np.int64], split: Split) -> Windows:
     num = len(ordered)
     cut = Windows(
         start=int(ordered[0]),
-        valid=int(ordered[int(num * split.train)]),
-        test=int(ordered[min(num - 1, int(round(num * (split.train + split.valid), 6)))]),
+        valid=int(ordered[_place(num, split.train)]),
+        test=int(ordered[min(num - 1, _place(num, split.train + split.valid))]),
         end=int(ordered[-1]) + 1,
     )
     for name, low, high in (
@@ -62,3 +62,8 @@ def windows(time: NDArray[np.int64], split: Split) -> Windows:
             remedy = "give more rows or other shares: rows of one instant are never parted"
             raise BadInput(problem(f"data.split: {name} window", wanted="rows", found="none", remedy=remedy))
     return cut
+
+
+def _place(num_rows: int, share: float) -> int:
+    """How many rows a share is, whole: rounded first, because 100 * 0.29 is 28.999999999999996."""
+    return int(round(num_rows * share, 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -44,7 +45,12 @@ class Trained:
 
     @property
     def best(self) -> Check:
-        return max(self.curve, key=lambda check: check.valid_auc)
+        """The check whose weights were kept."""
+        return max(self.curve, key=lambda check: _rank(check.valid_auc))
+
+
+def _rank(auc: float) -> float:
+    return auc if math.isfinite(auc) else -math.inf
 
 
 def train(
@@ -63,7 +69,7 @@ def train(
     finite: no such weights are ever returned.
     """
     curve: list[Check] = []
-    kept: Weights = {}
+    kept: Weights | None = None
     num_rows = len(batches.rows)
     step = worse = 0
     began = time.perf_counter()
@@ -90,13 +96,23 @@ def train(
                 check = meter.check(title, epoch + seen / num_rows, step, valid_auc(), time.perf_counter() - began)
                 shown.advance(meter.take(), loss=check.losses["loss"], rows_per_s=meter.rows_per_s)
                 meter = _Meter()
-                worse = 0 if not curve or check.valid_auc > max(c.valid_auc for c in curve) else worse + 1
+                best = max((_rank(c.valid_auc) for c in curve), default=-math.inf)
+                worse = 0 if _rank(check.valid_auc) > best else worse + 1
                 if not worse:
                     kept = weights()
                 curve.append(check)
                 _say(title, settings, check, best=not worse)
                 if worse >= settings.patience:
-                    return Trained(weights=kept, curve=tuple(curve))
+                    return _trained(title, kept, curve)
+    return _trained(title, kept, curve)
+
+
+def _trained(title: str, kept: Weights | None, curve: Sequence[Check]) -> Trained:
+    broken = sorted(name for name, value in (kept or {}).items() if not torch.isfinite(value).all())
+    if broken or kept is None:
+        found = f"others in {', '.join(broken)}" if broken else "no AUC at any check"
+        remedy = "lower its learning rates, or look for extreme values in its dense columns"
+        raise BadInput(problem(title, wanted="weights of finite numbers", found=found, remedy=remedy))
     return Trained(weights=kept, curve=tuple(curve))
 
 
@@ -145,7 +161,7 @@ class _Meter:
 
     def check(self, title: str, epoch: float, step: int, valid_auc: float, seconds: float) -> Check:
         losses = {name: self.mean(name) for name in self.sums}
-        if not all(map(torch.isfinite, map(torch.tensor, losses.values()))):
+        if not all(map(math.isfinite, losses.values())):
             remedy = "lower its learning rates, or look for extreme values in its dense columns"
             raise BadInput(problem(f"{title}: step {step}", wanted="a finite loss", found=str(losses), remedy=remedy))
         return Check(
