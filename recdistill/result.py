@@ -19,13 +19,14 @@ _SHOWN = _MODELS[:3]
 
 
 def result(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """teacher, student, control, shipped (metric -> [value, low, high]), gain, recovery, verdict, version, run_dir."""
+    """teacher, student, control, shipped (metric -> [value, low, high]), gain, gap, recovery, verdict, version, run_dir."""
     report = read_json(folders["evaluate"] / "report.json")
     published = read_json(folders["publish"] / "published.json")
     decision = read_json(folders["decide"] / "decision.json")
     return {
         **{name: report["models"][name] for name in _MODELS},
         "gain": report["gain"],
+        "gap": report["gap"],
         "recovery": report["recovery"],
         "parameter_share": decision["parameter_share"],
         "verdict": decision["verdict"],

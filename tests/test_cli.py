@@ -74,7 +74,7 @@ def test_run_again_other_recipe_history_rollback(config, call):
 
     status, out, _ = call("history", config)
     assert status == 0
-    assert [line.split("  ")[2] for line in out.splitlines()] == ["version 1 for -", "version 2 for 1"]
+    assert [line.split("  ")[2].strip() for line in out.splitlines()] == ["version 1 for -", "version 2 for 1"]
     status, out, _ = call("rollback", config, "--why", "bad day")
     assert (status, "champion is version 1 again, instead of 2" in out) == (0, True)
     status, _, err = call("rollback", config)
@@ -149,7 +149,7 @@ WRONG_SETTINGS = {
     "typo in a key": (["student.widht=3"], "did you mean width?"),
     "typo in a nested key": (["data.label.colum=x"], "did you mean column?"),
     "missing column everywhere": (["data.user=nobody"], "column nobody: wanted such a column"),
-    "string column as a number": (["data.label.column=country"], "column country: wanted a number"),
+    "string column as a number": (["data.label.column=country", "features.ids=[item_id]"], "column country: wanted a number"),
     "no log": (["data.source=nowhere"], "data.source nowhere: wanted a folder of Parquet files"),
     "no assignment": (["teacher.width"], "wanted section.field=value"),
 }
