@@ -19,7 +19,7 @@ _SHOWN = _MODELS[:3]
 
 
 def result(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """teacher, student, control, shipped (metric -> [value, low, high]), gain, gap, recovery, verdict, version, run_dir."""
+    """teacher, student, control, shipped (metric -> [value, low, high]), gain, gap, recovery, verdict, ..."""
     report = read_json(folders["evaluate"] / "report.json")
     published = read_json(folders["publish"] / "published.json")
     decision = read_json(folders["decide"] / "decision.json")

@@ -149,7 +149,10 @@ WRONG_SETTINGS = {
     "typo in a key": (["student.widht=3"], "did you mean width?"),
     "typo in a nested key": (["data.label.colum=x"], "did you mean column?"),
     "missing column everywhere": (["data.user=nobody"], "column nobody: wanted such a column"),
-    "string column as a number": (["data.label.column=country", "features.ids=[item_id]"], "column country: wanted a number"),
+    "string column as a number": (
+        ["data.label.column=country", "features.ids=[item_id]"],
+        "column country: wanted a number",
+    ),
     "no log": (["data.source=nowhere"], "data.source nowhere: wanted a folder of Parquet files"),
     "no assignment": (["teacher.width"], "wanted section.field=value"),
 }
