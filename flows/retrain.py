@@ -30,7 +30,7 @@ from recdistill.metrics import HIGHER_IS_BETTER
 from recdistill.pipeline import Inputs, Step, plain_call, run_all
 from recdistill.problems import BadInput
 from recdistill.registry import may_answer_later
-from recdistill.result import result, tables
+from recdistill.result import MODELS, cell, result, tables
 
 ARTIFACT = "retrain-result"
 TIMEOUT_HOURS = {
@@ -48,7 +48,6 @@ between two Python instructions and leaves nothing; in another thread Prefect ca
 RETRIES = 2
 BACKOFF_S = 15.0
 """Before the first retry, on average; then twice as long."""
-_MODELS = ("teacher", "student", "control", "shipped")
 _NOISY = ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir")
 
 Override = Annotated[str, Field(pattern=r"^[^=\s]+=")]
@@ -177,8 +176,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     models = [
         [
             f"{name} {'up' if HIGHER_IS_BETTER[name] else 'down'}",
-            *(_cell(found[model][name]) for model in _MODELS),
-            _cell(found["gain"][name], signed=True),
+            *(cell(found[model][name]) for model in MODELS),
+            cell(found["gain"][name], signed=True),
         ]
         for name in metrics
     ]
@@ -186,20 +185,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"# {found['verdict']}: {found['model']} version {found['version']}",
-            f"Test window, 95% intervals over users and seeds. Recovery: {_cell(found['recovery'])}.",
-            _table(["metric", *_MODELS, "student - control"], models),
+            f"Test window, 95% intervals over users and seeds. Recovery: {cell(found['recovery'])}.",
+            _table(["metric", *MODELS, "student - control"], models),
             _table(["gate", "wanted", "found", "verdict"], gates),
             f"Files: `{found['run_dir']}`",
         ]
     )
-
-
-def _cell(value: Sequence[float | None], *, signed: bool = False) -> str:
-    middle, low, high = value
-    if middle is None or low is None or high is None:
-        return "none"
-    sign = "+" if signed else ""
-    return f"{middle:{sign}.4f} [{low:{sign}.4f} {high:{sign}.4f}]"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

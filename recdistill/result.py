@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from recdistill.config import Run
 from recdistill.files import read_json
 from recdistill.metrics import HIGHER_IS_BETTER
 
-_MODELS = ("teacher", "student", "control", "shipped")
-_SHOWN = _MODELS[:3]
+MODELS = ("teacher", "student", "control", "shipped")
+_SHOWN = MODELS[:3]
 
 
 def result(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def result(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
     published = read_json(folders["publish"] / "published.json")
     decision = read_json(folders["decide"] / "decision.json")
     return {
-        **{name: report["models"][name] for name in _MODELS},
+        **{name: report["models"][name] for name in MODELS},
         "gain": report["gain"],
         "gap": report["gap"],
         "recovery": report["recovery"],
@@ -48,14 +48,15 @@ def _models(found: Mapping[str, Any]) -> Table:
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for metric, higher in HIGHER_IS_BETTER.items():
         if metric in found["teacher"]:
-            cells = [_cell(found[model][metric]) for model in _SHOWN]
-            gain = _cell(found["gain"][metric], signed=True)
+            cells = [cell(found[model][metric]) for model in _SHOWN]
+            gain = cell(found["gain"][metric], signed=True)
             table.add_row(f"{metric} {'up' if higher else 'down'}", *cells, gain)
-    table.add_row("recovery", "", _cell(found["recovery"]), "", "")
+    table.add_row("recovery", "", cell(found["recovery"]), "", "")
     return table
 
 
-def _cell(value: list[float | None], *, signed: bool = False) -> str:
+def cell(value: Sequence[float | None], *, signed: bool = False) -> str:
+    """value [low high], with four decimals; "none" where there is no value."""
     middle, low, high = value
     if middle is None or low is None or high is None:
         return "none"
