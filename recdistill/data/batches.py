@@ -36,10 +36,6 @@ class Batches:
         for index in self._indices(np.random.default_rng([self.seed, number])):
             yield self.batch(index)
 
-    def num_batches(self) -> int:
-        """Of an epoch, exact unless requests are kept together."""
-        return -(-len(self.rows) // self.batch_size)
-
     def batch(self, index: Ints) -> Batch:
         """The rows at these places of the store."""
         rows = self.rows
