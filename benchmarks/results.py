@@ -69,7 +69,7 @@ def section(config: Path, found: dict[str, Any]) -> list[str]:
         f"- Parameters: teacher {sizes['teacher']:,}, student {sizes['student']:,} "
         f"({sizes['student'] / sizes['teacher']:.1%}). Bundle: {found['bundle_bytes']:,} bytes.",
         f"- Largest difference between torch and bundle on raw rows: {found['max_difference']:.1e}.",
-        f"- Verdict {found['verdict']}; {found['minutes']:.0f} minutes, peak memory {found['peak_gib']:.2f} GiB.",
+        f"- Verdict {found['verdict']}; {found['minutes']:.1f} minutes, peak memory {found['peak_gib']:.2f} GiB.",
         "",
     ]
 
