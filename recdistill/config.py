@@ -2,139 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from recdistill.config_data import Data
+from recdistill.config_features import Features
 from recdistill.distil.plugins import Kind, find, load
 from recdistill.distil.recipe import Choice, Recipe, Term
 from recdistill.problems import guess
+from recdistill.sections import Count, Name, Positive, Section
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 Metric = Literal["auc", "gauc", "ndcg_at_10"]
-
-
-class Section(BaseModel):
-    """A closed, frozen part of a config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Label(Section):
-    column: str
-    """A column of 0 and 1, or of numbers where `at_least` is given."""
-    at_least: float | None = None
-    """The label is 1 where the column is at least this much; None takes the column as it is."""
-
-
-class Request(Section):
-    """What was ranked together: give exactly one of the two."""
-
-    column: str | None = None
-    """A column that identifies the request."""
-    user_every: Literal["hour", "day"] | None = None
-    """All rows of a user within one UTC hour or day."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.column is None) == (self.user_every is None):
-            raise PydanticCustomError("one_of", "wanted exactly one of `column` and `user_every`")
-        return self
-
-
-class Split(Section):
-    """Shares of the rows, in order of time; the rest is the test window. Rows of one instant are never parted."""
-
-    train: Fraction = 0.8
-    valid: Fraction = 0.1
-
-    @model_validator(mode="after")
-    def _rest(self) -> Self:
-        if self.train + self.valid >= 1:
-            raise PydanticCustomError("no_test", "wanted train + valid below 1, to leave a test window")
-        return self
-
-
-class Data(Section):
-    source: str
-    """A folder of Parquet files (hive partitions allowed) or one file; relative to where the command runs."""
-    time: str
-    """The event time: a timestamp column, or whole numbers with `time_unit`."""
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    """Unit since 1970 of a whole-number time; never guessed."""
-    user: str
-    """Who acted: histories, intervals and GAUC are per user."""
-    label: Label
-    request: Request = Request(user_every="day")
-    start: datetime | None = None
-    """Rows from this instant on, in UTC where it names no zone; None takes all."""
-    end: datetime | None = None
-    """Rows before this instant, in UTC where it names no zone; None takes all."""
-    split: Split = Split()
-
-    @field_validator("start", "end")
-    @classmethod
-    def _in_utc(cls, value: datetime | None) -> datetime | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-class IdColumn(Section):
-    """A column of strings or whole numbers that indexes an embedding table; nulls are "absent"."""
-
-    column: str
-    min_count: Count = 1
-    """Values seen less often in the train window share the out-of-vocabulary row."""
-    max_values: Count | None = None
-    """For a list column: how many of its values count; None says that the column holds one value a row."""
-
-
-class DenseColumn(Section):
-    column: str
-    transform: Literal["standardise", "log1p"] = "standardise"
-    """log1p standardises log(1 + x) and wants x >= 0; a null becomes the mean."""
-
-
-class History(Section):
-    """The user's past events strictly before each row's time, newest first."""
-
-    item: str
-    """The id column whose table past items share with the candidate."""
-    outcomes: list[str] = []
-    """Columns of what came of a past event (a rating, a click), embedded beside its item."""
-    length: Count = 50
-
-
-class Features(Section):
-    ids: Annotated[list[IdColumn], Field(min_length=1)]
-    dense: list[DenseColumn] = []
-    history: History | None = None
-
-    @field_validator("ids", "dense", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return [{"column": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
-
-    @model_validator(mode="after")
-    def _fit(self) -> Self:
-        names = [spec.column for spec in self.ids] + [spec.column for spec in self.dense]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise PydanticCustomError("twice", "wanted every column once, found {twice} twice", {"twice": str(twice)})
-        outcomes = [] if self.history is None else [self.history.item, *self.history.outcomes]
-        if len(outcomes) != len(set(outcomes)):
-            message = "history: wanted an item and outcomes of different columns, found {columns}"
-            raise PydanticCustomError("twice", message, {"columns": ", ".join(outcomes)})
-        single = {spec.column for spec in self.ids if spec.max_values is None}
-        if self.history is not None and self.history.item not in single:
-            raise PydanticCustomError("no_item", "history.item: wanted one of ids that holds one value a row")
-        return self
 
 
 class Training(Section):
@@ -175,7 +55,7 @@ class Student(Training):
     history_length: Count | None = None
     """How much of the history it looks at; None takes all of it."""
     without: list[str] = []
-    """Id columns that the student does not read."""
+    """Features that the student does not read, beside those that cannot be had when serving."""
     seeds: Count = 3
     """How many students, and as many controls, are trained; the best on the validation window ships."""
 
@@ -283,6 +163,10 @@ class Gates(Section):
     max_ece: Positive = 0.05
     max_parameter_share: Positive = 0.125
     """Parameters of the student over those of the teacher."""
+    max_drift: Positive | None = None
+    """Greatest population stability index of any feature between train and test window; None does not look."""
+    max_unknown: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Greatest share of out-of-vocabulary values of any id feature in the test window; None does not look."""
 
 
 class Registry(Section):
@@ -318,7 +202,9 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _no_leak(self) -> Self:
-        names = [spec.column for spec in self.features.ids] + [spec.column for spec in self.features.dense]
+        ids, dense = self.features.ids, self.features.dense
+        names = [column for spec in ids for column in spec.columns]
+        names += [spec.column for spec in dense]
         if self.data.label.column in names:
             raise PydanticCustomError(
                 "leak",
@@ -329,11 +215,13 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _student_columns(self) -> Self:
-        unknown = sorted(set(self.student.without) - {spec.column for spec in self.features.ids})
+        features = self.features
+        known = set(features.titles)
+        unknown = sorted(set(self.student.without) - known)
         if unknown:
             raise PydanticCustomError(
                 "unknown_column",
-                "student.without: wanted columns of features.ids, found {found}",
+                "student.without: wanted names of features, found {found}",
                 {"found": str(unknown)},
             )
         return self

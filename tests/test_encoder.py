@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recdistill.config import Features
+from recdistill.config_features import Features
 from recdistill.data import encoder as module
 from recdistill.data.encoder import Encoder, fit
 from recdistill.problems import BadInput

@@ -13,6 +13,8 @@ LAYERS = [
     ["types", "problems"],
     ["slates", "files", "code"],
     ["metrics", "distil"],
+    ["sections"],
+    ["config_data", "config_features"],
     ["config", "load"],
     ["data", "models"],
     ["train"],

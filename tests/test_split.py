@@ -6,7 +6,7 @@ from conftest import the_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config import Split
+from recdistill.config_data import Split
 from recdistill.data.split import SPLITS, Windows, windows
 from recdistill.problems import BadInput
 

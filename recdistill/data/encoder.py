@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.config import Features
+from recdistill.config_features import Features
 from recdistill.data.logs import plain_ids
 from recdistill.files import digest, file_digest, read_json, write_json
 from recdistill.problems import BadInput, problem
@@ -203,7 +203,7 @@ class _Moments:
 def fit(features: Features, train: Iterable[pa.RecordBatch]) -> Encoder:
     """Vocabularies and scales of the train window, given batch by batch; memory grows with the vocabularies only."""
     outcomes = features.history.outcomes if features.history else []
-    columns = list(dict.fromkeys([spec.column for spec in features.ids] + outcomes))
+    columns = list(dict.fromkeys([spec.title for spec in features.ids] + outcomes))
     counts = {column: _Counts() for column in columns}
     moments = [_Moments() for _ in features.dense]
     for batch in train:
@@ -213,7 +213,7 @@ def fit(features: Features, train: Iterable[pa.RecordBatch]) -> Encoder:
             counter.add(plain_ids(pc.list_flatten(values) if listed else values))
         for spec, moment in zip(features.dense, moments, strict=True):
             moment.add(_transformed(batch.column(spec.column), spec.transform))
-    least = {spec.column: spec.min_count for spec in features.ids}
+    least = {spec.title: spec.min_count for spec in features.ids}
     vocabularies = {}
     for column, counter in counts.items():
         table = counter.merged()
@@ -233,7 +233,7 @@ def _layout(features: Features, sizes: dict[str, int]) -> Layout:
         placed.append(IdFeature(name=name, table=column, start=start, width=width, num_rows=rows, kind=kind))
 
     for spec in features.ids:
-        place(spec.column, spec.column, spec.max_values or 1, "single" if spec.max_values is None else "bag")
+        place(spec.title, spec.title, spec.max_values or 1, "single" if spec.max_values is None else "bag")
     if features.history is not None:
         for column in (features.history.item, *features.history.outcomes):
             place(HISTORY + column, column, features.history.length, "history")

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.config import Data, Run
+from recdistill.config import Run
+from recdistill.config_data import Data
 from recdistill.data.logs import Log, LogFile, batches, family, microseconds, stable_key
 from recdistill.problems import BadInput, problem
 
@@ -38,7 +39,7 @@ def wanted_columns(run: Run) -> list[tuple[str, str]]:
     data, features = run.data, run.features
     roles = [(data.time, "time" if data.time_unit is None else "counted time"), (data.user, "id")]
     roles += [(data.label.column, "number")] + ([(data.request.column, "id")] if data.request.column else [])
-    roles += [(spec.column, "id" if spec.max_values is None else "ids") for spec in features.ids]
+    roles += [(column, "id" if spec.max_values is None else "ids") for spec in features.ids for column in spec.columns]
     roles += [(spec.column, "number") for spec in features.dense]
     return roles + [(name, "outcome") for name in (features.history.outcomes if features.history else [])]
 

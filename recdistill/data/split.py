@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config import Split
+from recdistill.config_data import Split
 from recdistill.problems import BadInput, problem
 
 SPLITS = ("train", "valid", "test")
