@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recdistill.cli_config import Config, Overrides, Quiet, open_config
+from recdistill.cli_data import data_commands
+
 if TYPE_CHECKING:
-    from recdistill.config import Run
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,10 +25,9 @@ app = typer.Typer(
     help="From interaction logs to a promoted, distilled student ranker.",
 )
 
-Config = Annotated[Path, typer.Argument(help="a YAML file, such as configs/demo.yaml", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="section.field=value", show_default=False)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only the result")]
 Why = Annotated[str, typer.Option(help="the reason, kept in the history")]
+
+app.add_typer(data_commands)
 
 STEP_NAMES = ("prepare", "train_teacher", "score", "distil", "export", "evaluate", "decide", "publish")
 
@@ -47,29 +47,10 @@ def main() -> None:
         sys.exit(2)
 
 
-class _StandardError(logging.Handler):
-    """Writes to standard error as it is at that moment, so that a live bar can keep its lines above itself."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
-
-
-def _open(config: Path, overrides: list[str] | None, quiet: bool = False) -> Run:
-    from recdistill.load import load
-
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # of the libraries; python -W shows them
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_StandardError()], force=True)
-    logging.getLogger("recdistill").setLevel(logging.WARNING if quiet else logging.INFO)
-    for noisy in ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    return load(config, overrides or [])
-
-
 @app.command()
 def run(config: Config, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """The whole line: log -> teacher -> student and control -> bundle -> gates -> champion. Last line: one JSON."""
-    settings = _open(config, overrides, quiet)
+    settings = open_config(config, overrides, quiet)
     from recdistill.pipeline import run_all
     from recdistill.result import result, tables
 
@@ -86,7 +67,7 @@ def run(config: Config, overrides: Overrides = None, quiet: Quiet = False) -> No
 
 def _step_command(name: str) -> Callable[..., None]:
     def command(config: Config, overrides: Overrides = None, quiet: Quiet = False) -> None:
-        settings = _open(config, overrides, quiet)
+        settings = open_config(config, overrides, quiet)
         from recdistill.pipeline import run_all
 
         print(run_all(settings, until=name).folders[name])
@@ -100,33 +81,13 @@ for _name in STEP_NAMES:
 
 
 @app.command()
-def check(config: Config, overrides: Overrides = None) -> None:
-    """Read config and data without writing anything; prints the windows, or every problem."""
-    settings = _open(config, overrides)
-    from recdistill.data.prepare import open_checked, survey
-
-    log = open_checked(settings)
-    found = survey(settings, log).to_json()
-    windows = found.pop("windows")
-    for name, start, end in (
-        ("train", "start", "valid"),
-        ("valid", "valid", "test"),
-        ("test", "test", "end"),
-    ):
-        begins, ends = (datetime.fromtimestamp(windows[at] / 1e6, UTC).isoformat(" ", "seconds") for at in (start, end))
-        rows, positives = found[name]["rows"], found[name]["positives"]
-        print(f"{name:5}  {begins} to {ends}  {rows:>12,} rows  {positives / rows:7.2%} positive")
-    print(f"{len(log.files)} files, {log.num_rows:,} rows, fingerprint {log.fingerprint[:12]}")
-
-
-@app.command()
 def trace(
     config: Config,
     row_id: Annotated[int, typer.Argument(help="the row's number in the log")],
     overrides: Overrides = None,
 ) -> None:
     """One row at every stage: raw, encoded, teacher's logit, student's logit in torch and in the bundle; as JSON."""
-    settings = _open(config, overrides, quiet=True)
+    settings = open_config(config, overrides, quiet=True)
     from recdistill.trace import trace_row
 
     print(json.dumps(trace_row(settings, row_id), indent=2, default=str))
@@ -191,35 +152,10 @@ def history(config: Config, overrides: Overrides = None) -> None:
 
 
 def _registry(config: Path, overrides: list[str] | None) -> Any:
-    settings = _open(config, overrides, quiet=True)
+    settings = open_config(config, overrides, quiet=True)
     from recdistill.registry import open_registry
 
     return open_registry(settings)
-
-
-@app.command()
-def synth(
-    folder: Annotated[Path, typer.Argument(help="where the log goes; replaced if it is a generated one")],
-    rows: Annotated[int, typer.Option(min=1000)] = 240_000,
-    users: Annotated[int, typer.Option(min=2)] = 2_000,
-    items: Annotated[int, typer.Option(min=2)] = 500,
-    days: Annotated[int, typer.Option(min=3)] = 20,
-    seed: Annotated[int, typer.Option(min=0)] = 7,
-) -> None:
-    """Generate a log with a planted truth, as Parquet partitioned by day."""
-    from recdistill.data.synth import World
-    from recdistill.data.synth import synth as generate
-    from recdistill.files import manifest
-    from recdistill.problems import BadInput, problem
-
-    about = manifest(folder) or {}
-    if folder.exists() and about.get("made_by") != "recdistill synth":
-        remedy = "give a folder that does not exist"
-        raise BadInput(
-            problem(str(folder), wanted="no folder, or a generated log", found="something else", remedy=remedy)
-        )
-    world = World(num_users=users, num_items=items, num_days=days, seed=seed)
-    print(f"{folder}: {generate(folder, rows, world):,} rows of {users:,} users and {items:,} items over {days} days")
 
 
 @app.command()

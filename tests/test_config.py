@@ -190,7 +190,7 @@ def test_a_recipe_without_weight_or_terms_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[item_id, country]", "[item_id, country, price]", ["features", "every column once", "price"]),
+        ("[item_id, country]", "[item_id, country, price]", ["features", "every name once", "price"]),
         ("[item_id, country]", "[]", ["features.ids"]),
         ("item: item_id", "item: product", ["features", "history.item"]),
         ("ids: [item_id,", "ids: [{column: item_id, max_values: 2},", ["features", "history.item"]),
