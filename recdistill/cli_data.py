@@ -1,4 +1,4 @@
-"""The commands about logs: check, synth."""
+"""The commands about logs: check, synth, import."""
 
 from __future__ import annotations
 
@@ -56,3 +56,15 @@ def synth(
         )
     world = World(num_users=users, num_items=items, num_days=days, seed=seed)
     print(f"{folder}: {generate(folder, rows, world):,} rows of {users:,} users and {items:,} items over {days} days")
+
+
+@data_commands.command("import")
+def import_command(
+    name: Annotated[str, typer.Argument(help="which log: see docs/import.md")],
+    path: Annotated[Path, typer.Argument(help="what was downloaded: an archive, a file or a folder")],
+    out: Annotated[Path, typer.Argument(help="where the log goes; replaced if it is an imported one")],
+) -> None:
+    """Turn a public log into partitioned Parquet and a config that is ready to run."""
+    from recdistill.data.importers.find import CONFIG, import_log
+
+    print(f"{out}: {import_log(name, path, out):,} rows; recdistill check {out / CONFIG}")
