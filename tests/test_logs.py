@@ -98,10 +98,9 @@ def test_files_of_two_minds_are_told_column_by_column(tmp_path):
     other = log_table(3, clicked=None, price=pa.array(["1", "2", "3"]), extra=np.zeros(3))
     write_log(tmp_path, {"a.parquet": log_table(3), "b.parquet": other})
     lines = problems(tmp_path)
-    assert len(lines) == 3
+    assert len(lines) == 2  # a column more is no problem
     the_line(lines, "b.parquet: column clicked", "wanted int8 as in a.parquet", "found no such column")
     the_line(lines, "b.parquet: column price", "wanted double as in a.parquet", "found string")
-    the_line(lines, "b.parquet", "also extra")
 
 
 @pytest.mark.parametrize("column", ["price", "item_id", "clicked"])

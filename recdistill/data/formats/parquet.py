@@ -1,0 +1,82 @@
+"""Parquet files: page checksums are verified wherever the writer left them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+from pyarrow import fs
+
+from recdistill.data.formats.footer import Footer, Types
+
+TITLE = "a Parquet file"
+MAX_GROUP_BYTES = 8 << 30
+_READ_BYTES = 1 << 20
+_COMPACT_BYTES = 4  # a value: below it, a chunk of strings is dictionary-encoded in the file too
+
+
+def footer(filesystem: fs.FileSystem, path: str, types: Types | None) -> Footer:
+    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+        groups = [parquet.metadata.row_group(n) for n in range(parquet.num_row_groups)]
+        for n, group in enumerate(groups):
+            if group.total_byte_size > MAX_GROUP_BYTES:
+                raise pa.ArrowInvalid(f"row group {n} of {group.total_byte_size / 2**30:.1f} GiB, over {_LIMIT}")
+        rows = tuple(group.num_rows for group in groups)
+        if sum(rows) != parquet.metadata.num_rows:
+            raise pa.ArrowInvalid(f"row groups of {sum(rows)} rows, but {parquet.metadata.num_rows} in its footer")
+        return Footer(schema=parquet.schema_arrow, row_groups=rows)
+
+
+_LIMIT = f"{MAX_GROUP_BYTES >> 30} GiB"
+
+
+def scan(
+    filesystem: fs.FileSystem, path: str, columns: Sequence[str], types: Types, rows: int, compact: bool
+) -> Iterator[pa.Table]:
+    """Buffered page by page: pyarrow would else hold all the columns of a file at once."""
+    with filesystem.open_input_file(path) as file:
+        names = _compact(pq.read_metadata(file), columns, types) if compact else []
+        file.seek(0)
+        options = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": _READ_BYTES}
+        with pq.ParquetFile(file, read_dictionary=names, **options) as parquet:
+            for batch in parquet.iter_batches(rows, columns=list(columns)):
+                yield pa.Table.from_batches([batch])
+
+
+def _compact(metadata: pq.FileMetaData, columns: Sequence[str], types: Types) -> list[str]:
+    """The string columns that are stored as dictionaries, which are then read without spelling them out."""
+    strings = {name for name in columns if pt.is_string(types[name]) or pt.is_large_string(types[name])}
+    names = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    found = []
+    for place, name in enumerate(names):
+        chunks = [group.column(place) for group in groups] if name in strings else []
+        size, values = sum(c.total_uncompressed_size for c in chunks), sum(c.num_values for c in chunks)
+        if chunks and all(c.has_dictionary_page for c in chunks) and size < _COMPACT_BYTES * values:
+            found.append(name)
+    return found
+
+
+def read(
+    filesystem: fs.FileSystem,
+    path: str,
+    groups: range,
+    columns: Sequence[str],
+    types: Types,
+    where: pc.Expression | None,
+    constants: Mapping[str, str],
+) -> pa.Table:
+    """Row groups whose statistics exclude `where` are not read."""
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    known = None
+    for name, value in constants.items():
+        equal = ds.field(name) == value
+        known = equal if known is None else known & equal
+    fragment = form.make_fragment(path, filesystem, partition_expression=known, row_groups=list(groups))
+    schema = pa.schema(list(types.items()))
+    return fragment.to_table(schema=schema, columns=list(columns), filter=where)
