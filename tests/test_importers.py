@@ -131,6 +131,15 @@ def test_an_import_replaces_an_import_and_nothing_else(tmp_path):
     assert (mine / "precious").read_text() == "mine"
 
 
+def test_an_import_does_not_replace_its_own_source(tmp_path):
+    out = tmp_path / "out"
+    import_log("movielens", zipped(tmp_path / "ml-1m.zip", OLD), out)
+    inside = zipped(out / "ml-25m.zip", NEW)
+    with pytest.raises(BadInput, match="wanted a folder without the source"):
+        import_log("movielens", inside, out)
+    assert inside.exists()
+
+
 def test_an_unknown_name_and_wrong_files_say_what_is_known_and_wanted(tmp_path):
     out, empty = tmp_path / "out", tmp_path / "empty"
     empty.mkdir()
@@ -194,6 +203,16 @@ def test_the_numbers_of_lines_hold_across_blocks(tmp_path, monkeypatch):
     assert import_log("movielens", source, tmp_path / "out") == 100
 
 
+@pytest.mark.parametrize(("column", "value"), [("rating", "nan"), ("rating", "inf"), ("userId", "0x1f")])
+def test_what_is_no_number_in_these_logs_is_told(tmp_path, column, value):
+    row = {"userId": "1", "movieId": "7", "rating": "4.5", "timestamp": "1147880044", column: value}
+    text = f"{','.join(row)}\n1,7,4.5,1147880044\n{','.join(row.values())}\n"
+    source = unpacked(tmp_path / "s", {**NEW, "ml-25m/ratings.csv": text.encode()})
+    (line,) = problems_of("movielens", source, tmp_path / "out")
+    assert f"ratings.csv: line 3: wanted {column}: a " in line
+    assert f"found '{value}'" in line
+
+
 def test_after_many_problems_it_stops(tmp_path):
     text = b"userId,movieId,rating,timestamp\n" + b"x,7,4.5,1\n" * 100
     found = problems_of("movielens", unpacked(tmp_path / "s", {**NEW, "ml-25m/ratings.csv": text}), tmp_path / "out")
@@ -234,7 +253,10 @@ def test_damaged_archives_are_told(tmp_path):
     )
     half = unpacked(tmp_path / "half", {n: b for n, b in OLD.items() if "ratings" not in n})
     (half / "ratings.dat.gz").write_bytes(gzip.compress(OLD["ml-1m/ratings.dat"])[:-9])
-    assert "ratings.dat.gz: wanted readable" in problems_of("movielens", half, tmp_path / "out")[0]
+    assert "Compressed file ended before" in problems_of("movielens", half, tmp_path / "out")[0]
+    long = b"".join(b"1::10::5::%d\n" % n for n in range(100_000))
+    (half / "ratings.dat.gz").write_bytes(gzip.compress(long)[:-9])
+    assert "ratings.dat.gz: wanted readable bytes to the end" in problems_of("movielens", half, tmp_path / "out")[0]
 
 
 def test_rows_in_any_order_come_out_sorted_whatever_is_spilled_and_parted(tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ Both: no header, no quotes, UTF-8, 40 fields parted by tabs:
     label  0 or 1    I1..I13  whole numbers, some below 0    C1..C26  hashes, 8 hexadecimal digits    empty = null
 test.txt has no label and is not read. The files tell neither time nor user, only that their rows are in order of time.
 What is invented is marked as such in the config:
-    timestamp  Kaggle: the place in the file spread over 7 days from 2000-01-01. Terabyte: day_N is 2000-01-01 plus N
-    days,
-               and within it row k is k * 400 us after midnight. Only the order (and the terabyte's day) is real.
+    timestamp  Kaggle: the place in the file spread over 7 days from 2000-01-01. Terabyte: day_N is 2000-01-01 plus
+               N days, and within it row k is k * 400 us after midnight (the day's last instant at most). Only the
+               order (and the terabyte's day) is real.
     row        the row's number, from 0: it stands for the user and the request that are unknown. In the terabyte log it
                is N * 10**9 + k.
 Kaggle's rows are counted first, so its file is read twice. Rows come in order: nothing is sorted, a day need not fit
@@ -69,9 +69,10 @@ def load_terabyte(path: Path, found: Sequence[Member], partitions: Partitions, f
     days = {int(member.name.removeprefix("day_")): member for member in matching(found, r"day_(\d|1\d|2[0-3])")}
     if not days:
         raise BadInput(missing(path, found, "files day_0 to day_23, with .gz or without"))
-    if len(days) < len(matching(found, r"day_\d+")):
-        remedy = "keep one of the two, and only days 0 to 23"
-        raise BadInput(problem(str(path), wanted="each of day_0 to day_23 once", found="one twice", remedy=remedy))
+    more = [member.where for member in matching(found, r"day_\d+") if member not in days.values()]
+    if more:
+        found_too, remedy = f"also {', '.join(more)}", "keep one file a day"
+        raise BadInput(problem(str(path), wanted="each of day_0 to day_23 once", found=found_too, remedy=remedy))
     for day in sorted(days):
         midnight = INVENTED_START.astype(np.int64) + day * _DAY_US
         for chunk in read(days[day], _LAYOUT, faults):

@@ -37,7 +37,7 @@ def import_log(name: str, path: Path, out: Path) -> int:
     name, files that are not those of the log, malformed lines, and an `out` that is something else.
     """
     importer = _importer(name)
-    _check_out(out)
+    _check_out(out, path)
     found = members(path)
     faults = Faults()
     with whole_folder(out, {"made_by": f"{_MADE_BY} {name}"}) as unfinished:
@@ -60,11 +60,14 @@ def _importer(name: str) -> Importer:
     return IMPORTERS[name]
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, path: Path) -> None:
     made_by = str((manifest(out) or {}).get("made_by"))
     if (out.exists() or out.is_symlink()) and not made_by.startswith(_MADE_BY):
         remedy = "give a folder that does not exist"
         raise BadInput(problem(str(out), wanted="no folder, or an imported log", found="something else", remedy=remedy))
+    if path.resolve().is_relative_to(out.resolve()):
+        remedy = "give another folder, as this one is replaced"
+        raise BadInput(problem(str(out), wanted="a folder without the source", found=str(path), remedy=remedy))
 
 
 def _config(importer: Importer, ready: Ready, out: Path) -> str:
