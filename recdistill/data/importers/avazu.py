@@ -1,4 +1,4 @@
-"""Avazu's click log of the Kaggle challenge: 11 days of mobile ads.
+"""Avazu's click log of the Kaggle challenge: ten days of mobile ads.
 
 Source: Kaggle "Click-Through Rate Prediction" (avazu-ctr-prediction.zip with train.gz; test.gz has no clicks and is not
 read). Terms: Kaggle's rules of the competition.

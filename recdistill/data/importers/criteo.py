@@ -16,8 +16,9 @@ What is invented is marked as such in the config:
 Kaggle's rows are counted first, so its file is read twice. Rows come in order: nothing is sorted, a day need not fit
 into memory, and on disk the import takes one day (Kaggle: the whole) twice for a while.
 
-Not sure of: whether Kaggle's 7 days have equal numbers of rows (the spread says so), and whether negatives were sampled
-alike in both (they were sampled: rates of clicks are not those of the street).
+Not sure of: whether the terabyte's days are in order of time within, whether Kaggle's 7 days have equal numbers of rows
+(the spread says so), and whether negatives were sampled alike in both (they were sampled: rates of clicks are not those
+of the street).
 """
 
 from __future__ import annotations

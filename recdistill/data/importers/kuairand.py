@@ -15,9 +15,9 @@ same in Beijing time, are not read, nor are video_features_statistic_*.csv (aver
 the future). tag (12,65) becomes a list. What may be written as 1.0 as well as 1 (onehot_feat*, music_type) is kept as
 text.
 
-Columns are found by name. Users and videos are held in memory: some hundred MB for 1K, about 5 GB for 27K. Read from
-a tar.gz, each file costs one pass over the archive: unpack 27K first. Partitioned by UTC day; the logs come by user,
-so a day is sorted, in memory.
+Columns are found by name. Users and videos are held in memory: by estimate some hundred MB for 1K, 5 GB for 27K.
+Read from a tar.gz, each file costs one pass over the archive: unpack 27K first. Partitioned by UTC day; the logs come
+by user, so a day is sorted, in memory.
 
 Not sure of: how nulls are written (empty is taken), and that author_id has no fractions.
 """
