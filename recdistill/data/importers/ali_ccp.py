@@ -14,7 +14,7 @@ long histories of common features (109_14, 110_14, 127_14, 150_14) are skipped: 
 
 There is no time. `timestamp` is the place in the file spread over 10 days from 2000-01-01: INVENTED, and it is not
 known whether the file is in order of time at all, so that the config has no history. The file's rows are counted
-first, so it is read twice. Users are held in memory (by estimate 0.3 GB). Rows keep the file's order: nothing is sorted.
+first, so it is read twice. Users are held in memory (estimate: 0.3 GB). Rows keep the file's order: nothing is sorted.
 
 Not sure of: that fields of one id never stand twice in a row (a row where one does is told as malformed).
 """
