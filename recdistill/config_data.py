@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from recdistill.sections import Count, Duration, Fraction, Section, utc
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class Label(Section):
     column: str
@@ -92,11 +94,19 @@ class ColumnRule(Section):
     """As Arrow writes it: int64, string, double, timestamp[us, tz=UTC], list<element: string>; None does not say."""
     nulls: bool = False
     """Whether nulls are allowed."""
-    min: float | None = None
-    max: float | None = None
-    allowed: list[str | int | float | bool] | None = None
+    min: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Numbers lie between min and max, both included; NaN never does."""
+    allowed: Annotated[list[str | int | float | bool], Field(min_length=1)] | None = None
+    """The only values, or elements of a list, that there may be beside nulls."""
     max_length: Count | None = None
     """Characters of a string or elements of a list, at most."""
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise PydanticCustomError("order", "wanted min <= max")
+        return self
 
 
 class Contract(Section):
@@ -117,10 +127,13 @@ class Contract(Section):
     """Least rows of every hive partition of data.partition."""
     complete: bool = False
     """Whether every partition between the first and the last must be there."""
-    label_rate: tuple[float, float] | None = None
-    """Least and greatest share of positives, of the whole and of every partition."""
+    label_rate: tuple[Share, Share] | None = None
+    """Least and greatest share of positives, of the whole and of every partition of a hundred rows or more."""
     max_quarantined: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of rows that may go to quarantine; above it the run stops."""
+    max_single_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+    """Greatest AUC on the valid window of any one feature by itself: above it the feature is taken for a leak of the
+    label and the run stops; 1 does not look. Features that feed the teacher only are not held to it."""
 
     _utc = field_validator("earliest")(utc)
 
