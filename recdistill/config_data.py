@@ -137,6 +137,12 @@ class Contract(Section):
 
     _utc = field_validator("earliest")(utc)
 
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.label_rate is not None and self.label_rate[0] > self.label_rate[1]:
+            raise PydanticCustomError("order", "label_rate: wanted the least share first")
+        return self
+
 
 class Negatives(Section):
     """Negatives drawn for a log of positives only; every row of the log counts as one positive."""
