@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -17,10 +18,11 @@ data_commands = typer.Typer()
 def check(config: Config, overrides: Overrides = None) -> None:
     """Read config and data without writing anything; prints the windows, or every problem."""
     settings = open_config(config, overrides)
-    from recdistill.data.prepare import open_checked, survey
+    from recdistill.data.prepare import look
 
-    log = open_checked(settings)
-    found = survey(settings, log).to_json()
+    with TemporaryDirectory() as scratch:
+        log, survey = look(settings, Path(scratch))
+    found = survey.to_json()
     windows = found.pop("windows")
     for name, start, end in (
         ("train", "start", "valid"),

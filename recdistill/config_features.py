@@ -191,6 +191,12 @@ class Features(Section):
         return [s.title for s in self.ids] + [s.title for s in self.dense] + [s.title for s in self.aggregates]
 
     @property
+    def keyed(self) -> dict[str, str]:
+        """Name of a feature that the bundle serves -> the column by whose value it does."""
+        specs: list[IdColumn | DenseColumn] = [*self.ids, *self.dense]
+        return {spec.title: spec.key for spec in specs if spec.key is not None}
+
+    @property
     def privileged(self) -> set[str]:
         """Names of what cannot be had when serving, and so feeds the teacher only."""
         specs: list[IdColumn | DenseColumn | Aggregate] = [*self.ids, *self.dense, *self.aggregates]

@@ -74,7 +74,8 @@ def judged_rows(run: Run, rows: Rows) -> metrics.Rows:
     """What all models are judged on. NDCG is per request, or per user where the config says so."""
     user = numbered(rows["user"])
     request = user if run.evaluate.ndcg_by == "user" else numbered(rows["request"])
-    return metrics.Rows(label=_float64(rows["label"]), user=user, request=request)
+    offset = _float64(rows["offset"])
+    return metrics.Rows(label=_float64(rows["label"]), user=user, request=request, offset=offset)
 
 
 def _draws(run: Run, judged: metrics.Rows) -> tuple[Floats, NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recdistill.bundle import FORMAT, GRAPH, bundle_digest, open_bundle
 from recdistill.config import Run
 from recdistill.data.encoder import Encoder
+from recdistill.data.admit import dropped_rows
 from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
 from recdistill.data.store import open_rows
@@ -47,7 +48,7 @@ def export(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     encoder = Encoder.open(inputs["prepare"] / "encoder")
     rows = open_rows(inputs["prepare"], "test", encoder.layout)
     index = np.sort(np.random.default_rng(run.seed).permutation(len(rows))[:NUM_REPLAYED])
-    requests = raw_requests(run, open_checked(run), rows["row_id"][index])
+    requests = raw_requests(run, open_checked(run), rows["row_id"][index], dropped_rows(inputs["prepare"]), encoder)
     ids, dense = rows.ids(index), rows.dense(index)
     _check_encoding(encoder, requests, ids, dense)
     differences, digests = {}, {}
@@ -56,7 +57,7 @@ def export(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
             student = open_student(run, encoder.layout, inputs["distil"], arm, number)
             name = bundle_name(arm, number)
             write_bundle(student, inputs["prepare"] / "encoder", encoder, requests.schema, out / name)
-            differences[name] = _difference(student, out / name, requests, ids, dense)
+            differences[name] = _difference(student, out / name, requests, *encoder.request(requests))
             digests[name] = bundle_digest(out / name)
     students = read_json(inputs["distil"] / "students.json")
     shipped = bundle_name("student", students["shipped"])
@@ -90,15 +91,11 @@ def write_bundle(
     student: StudentModel, encoder_folder: Path, encoder: Encoder, request: pa.Schema, final: Path
 ) -> None:
     """A student and its encoder as one folder. request: the schema of a raw request, kept in the manifest."""
-    columns = {field.name: str(field.type) for field in request if field.name in _request_columns(encoder.layout)}
+    columns = {name: str(request.field(name).type) for name in encoder.needed}
     about = {"format": FORMAT, "encoder": encoder.digest, "request": columns, "output": "logit"}
     with whole_folder(final, about) as folder:
         shutil.copytree(encoder_folder, folder / "encoder")
         to_onnx(student, encoder.layout, folder / GRAPH)
-
-
-def _request_columns(layout: Layout) -> set[str]:
-    return {feature.name for feature in layout.ids} | set(layout.dense)
 
 
 def to_onnx(student: StudentModel, layout: Layout, path: Path) -> None:
@@ -125,7 +122,9 @@ def to_onnx(student: StudentModel, layout: Layout, path: Path) -> None:
 
 def _check_encoding(encoder: Encoder, requests: pa.Table, ids: NDArray[np.int64], dense: NDArray[np.float32]) -> None:
     raw_ids, raw_dense = encoder.request(requests)
-    wrong = (raw_ids != ids).any(axis=1) | (raw_dense != dense).any(axis=1)
+    of_ids, of_dense = encoder.comparable()
+    wrong = (raw_ids != ids)[:, of_ids].any(axis=1)
+    wrong |= ~np.isclose(raw_dense, dense, rtol=0, atol=MAX_DIFFERENCE)[:, of_dense].all(axis=1)
     if wrong.any():
         found = f"{int(wrong.sum())} that differ"
         remedy = "report it: training and serving see different features"
@@ -136,12 +135,12 @@ def _difference(
     student: StudentModel,
     folder: Path,
     requests: pa.Table,
-    ids: NDArray[np.int64],
+    ids: NDArray[np.signedinteger],
     dense: NDArray[np.float32],
 ) -> float:
     """Largest |torch - bundle| over the rows, one by one and together. BadInput where it is over the bound."""
     with torch.inference_mode():
-        wanted = student(torch.from_numpy(ids), torch.from_numpy(dense)).logit.numpy()
+        wanted = student(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(dense)).logit.numpy()
     bundle = open_bundle(folder)
     alone = [bundle.score(requests.slice(row, 1))[0] for row in range(min(20, requests.num_rows))]
     gaps = np.concatenate([np.abs(bundle.score(requests) - wanted), np.abs(np.array(alone) - wanted[: len(alone)])])

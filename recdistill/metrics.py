@@ -30,11 +30,19 @@ HIGHER_IS_BETTER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What N judged rows share. label: [N] in {0, 1}; user, request: [N], numbered from 0 without gaps."""
+    """What N judged rows share. label: [N] in {0, 1}; user, request: [N], numbered from 0 without gaps.
+
+    offset: [N] what sampling shifted the rows' logits by, added where probabilities are judged; None is 0.
+    """
 
     label: Floats
     user: Ints
     request: Ints
+    offset: Floats | None = None
+
+    def shifted(self, logit: Floats) -> Floats:
+        """[N] logits of the labels as they were sampled."""
+        return logit if self.offset is None else logit + self.offset
 
     @property
     def num_users(self) -> int:
@@ -175,7 +183,8 @@ def _per_user(values: Floats, rows: Rows) -> Floats:
 
 def log_loss(logit: Floats, rows: Rows, weight_BU: Floats) -> Floats:
     """Mean binary cross-entropy in nats, from logits, without clipping. [B]"""
-    loss = np.logaddexp(0.0, logit) - rows.label * logit
+    shifted = rows.shifted(logit)
+    loss = np.logaddexp(0.0, shifted) - rows.label * shifted
     return _ratio(weight_BU @ _per_user(loss, rows), weight_BU @ _per_user(np.ones_like(loss), rows))
 
 
@@ -193,7 +202,7 @@ def expected_calibration_error(logit: Floats, rows: Rows, weight_BU: Floats) -> 
     The bins are cut once, on all rows, and kept for every draw. Naeini et al. (AAAI 2015) cut bins of equal width,
     which leaves most of them empty at a low base rate.
     """
-    probability = (1 + np.tanh(logit / 2)) / 2
+    probability = (1 + np.tanh(rows.shifted(logit) / 2)) / 2
     edges = np.quantile(probability, np.linspace(0, 1, NUM_ECE_BINS + 1)[1:-1])
     cell = rows.user * NUM_ECE_BINS + np.searchsorted(edges, probability, side="right")
     gap = np.bincount(cell, probability - rows.label, rows.num_users * NUM_ECE_BINS)

@@ -92,10 +92,12 @@ def run_all(run: Run, call: Call = plain_call, until: str = "publish") -> Done:
 
     BadInput for bad data, before anything is written where that can be known, and for a second run in the same folder.
     """
-    log = prepare.open_checked(run)
+    writes = run.data.negatives is not None  # opening such a log writes it
+    log = None if writes else prepare.open_checked(run)
     root = Path(run.folder)
     with files.only_one(root):
         files.sweep(root)
+        log = log or prepare.open_checked(run)
         folders: dict[str, Path] = {}
         did: list[str] = []
         for step in STEPS[: [step.name for step in STEPS].index(until) + 1]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from recdistill.bundle import Bundle, open_bundle
 from recdistill.config import Run
 from recdistill.data.encoder import Encoder
-from recdistill.data.prepare import open_checked, survey, write_rows
+from recdistill.data.prepare import encode_as, open_checked
 from recdistill.data.store import Rows, open_rows
 from recdistill.evaluate import SCORES, bundle_logits, compare
 from recdistill.files import digest, manifest, read_json, write_json
@@ -93,9 +93,7 @@ def _rows_for(run: Run, inputs: Mapping[str, Path], bundle: Bundle, rows: Rows, 
     """The test window as the bundle's encoder sees it, in the order of `rows`."""
     if bundle.encoder.digest == Encoder.open(inputs["prepare"] / "encoder").digest:
         return rows
-    log = open_checked(run)
-    write_rows(run, log, bundle.encoder, survey(run, log), scratch, ("test",))
-    bundle.encoder.save(scratch / "encoder")
+    encode_as(run, open_checked(run), bundle.encoder, scratch, ("test",))
     theirs = open_rows(scratch, "test")
     assert np.array_equal(theirs["row_id"], rows["row_id"]), "one log gave two orders of rows"
     return theirs

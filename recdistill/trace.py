@@ -10,6 +10,7 @@ import torch
 from recdistill.bundle import open_bundle
 from recdistill.config import Run
 from recdistill.data.encoder import Encoder
+from recdistill.data.admit import dropped_rows
 from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
 from recdistill.data.scores import open_scores
@@ -26,7 +27,8 @@ def trace_row(run: Run, row_id: int) -> dict[str, Any]:
     folders = run_all(run, until="export").folders
     encoder = Encoder.open(folders["prepare"] / "encoder")
     window, rows, place = _find(encoder, folders["prepare"], row_id)
-    requests = raw_requests(run, open_checked(run), np.array([row_id]))
+    dropped = dropped_rows(folders["prepare"])
+    requests = raw_requests(run, open_checked(run), np.array([row_id]), dropped, encoder)
     shipped = read_json(folders["export"] / "export.json")["shipped"]
     arm, number = shipped.split("-")
     student = open_student(run, encoder.layout, folders["distil"], arm, int(number))

@@ -43,6 +43,7 @@ class Batch:
 
     ids: [N, K] int64; 0 = absent, 1 = out of vocabulary. dense: [N, D] float32, scaled.
     label: [N] float32 in {0, 1}. weight: [N] float32, >= 0.
+    offset: [N] float32, added to a logit before it meets the label, where rows were sampled: else 0.
     request: [N] int64, equal for the rows that were ranked together. row_id: [N] int64, unique in the log.
     teacher: the teacher's Scores of these rows; None where no teacher takes part.
     """
@@ -51,6 +52,7 @@ class Batch:
     dense: Tensor
     label: Tensor
     weight: Tensor
+    offset: Tensor
     request: Tensor
     row_id: Tensor
     teacher: Scores | None = None
@@ -70,6 +72,7 @@ class Batch:
             dense=torch.zeros((num_rows, 0)),
             label=torch.tensor(label, dtype=torch.float32),
             weight=torch.ones(num_rows),
+            offset=torch.zeros(num_rows),
             request=row_id if request is None else torch.tensor(request),
             row_id=row_id,
             teacher=teacher,
@@ -77,7 +80,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same rows on another device."""
-        names = ("ids", "dense", "label", "weight", "request", "row_id")
+        names = ("ids", "dense", "label", "weight", "offset", "request", "row_id")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         teacher = self.teacher
         if teacher is not None:
@@ -132,9 +135,9 @@ class Layout:
 
     @property
     def target(self) -> IdFeature | None:
-        """The candidate's own feature: the one that shares its table with a history; None where there is none."""
-        shared = {feature.table for feature in self.histories}
-        return next((f for f in self.ids if f.kind == "single" and f.table in shared), None)
+        """The candidate's own feature, whose past values the first history holds; None where there is no history."""
+        past = self.histories[0].name if self.histories else None
+        return next((f for f in self.ids if f.kind == "single" and past == f"history.{f.name}"), None)
 
     def limits(self) -> list[int]:
         """Per id column, the number of rows of the table that it indexes."""

@@ -32,7 +32,8 @@ def student(tiny_prepared):
 def requests(tiny_log, tiny_prepared):
     """Raw test rows in the order of the store."""
     run = make_run(tiny_log, tiny_prepared.parent)
-    return raw_requests(run, open_checked(run), open_rows(tiny_prepared, "test")["row_id"][:NUM_ROWS])
+    encoder, none = Encoder.open(tiny_prepared / "encoder"), np.empty(0, np.int64)
+    return raw_requests(run, open_checked(run), open_rows(tiny_prepared, "test")["row_id"][:NUM_ROWS], none, encoder)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,13 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import make_run, write_log
 
 from recdistill.config_features import Features
-from recdistill.data import encoder as module
-from recdistill.data.encoder import Encoder, fit
+from recdistill.data import parts
+from recdistill.data.encoder import Encoder
+from recdistill.data.prepare import open_checked, read_view
+from recdistill.data.write import encode
 from recdistill.problems import BadInput
 from recdistill.types import ABSENT, FIRST_KNOWN, OOV
 
@@ -46,9 +49,38 @@ def rows(**columns):
     return pa.record_batch({name: pa.array((values[name] * num)[:num], TYPES.field(name).type) for name in TRAIN})
 
 
+SPLIT = {"valid_from": "2026-01-02", "test_from": "2026-01-03"}
+DAYS = [1767225600, 1767312000, 1767398400]  # the first of January 2026, in seconds, and the two days after it
+
+
+def fit(root, features, train):
+    """The encoder of a log whose train window is these rows, a file each; later rows hold other values."""
+    other = {"item": [1, 2], "country": ["y", "z"], "tags": [["later"]] * 2, "price": [-9.0, 9e9]}
+    later = rows(**other, stock=[77, 99], clicked=[1, 0])
+    files = {}
+    for number, batch in enumerate([*train, later]):
+        days = [DAYS[0]] * len(batch) if batch is not later else DAYS[1:]
+        table = pa.Table.from_batches([batch])
+        for name, values in (("timestamp", days), ("user_id", [7] * len(batch)), ("request_id", days)):
+            table = table.append_column(name, pa.array(values, pa.int64()))
+        files[f"{number:02d}.parquet"] = table
+    data = {"split": SPLIT, "time_unit": "s", "contract": {"min_rows": 0}}
+    run = make_run(write_log(root / "log", files), root, features=features.model_dump(mode="json"))
+    run = run.model_validate({**run.model_dump(mode="json"), "data": {**run.data.model_dump(mode="json"), **data}})
+    out = root / "out"
+    out.mkdir()
+    found = encode(run, read_view(run, open_checked(run), out), out, ["train"])
+    found.save(root / "encoder")
+    return Encoder.open(root / "encoder")
+
+
 @pytest.fixture(scope="module")
-def encoder():
-    return fit(FEATURES, [rows()])
+def encoder(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("fitted"), FEATURES, [rows()])
+
+
+def known(encoder, table):
+    return encoder.tables[table].values.to_pylist()
 
 
 def now(encoder, **columns):
@@ -73,9 +105,9 @@ def test_a_list_is_its_first_values_with_nulls_absent_and_short_ones_padded(enco
     assert ids[:, 2:4].tolist() == [[x, y], [0, 0], [0, 0], [x, 0], [0, y], [OOV, y], [y, 0]]
 
 
-def test_a_value_beyond_max_values_is_known_from_training_but_not_read(encoder):
-    assert encoder.vocabularies["tags"].to_pylist() == ["x", "y", "z"]
-    assert now(encoder, tags=[["z"]])[0][0, 2:4].tolist() == [FIRST_KNOWN + 2, ABSENT]
+def test_a_value_that_only_stood_beyond_max_values_is_not_known(encoder):
+    assert known(encoder, "tags") == ["x", "y"]
+    assert now(encoder, tags=[["z"]])[0][0, 2:4].tolist() == [OOV, ABSENT]
 
 
 def test_numbers_are_scaled_by_the_train_rows_and_a_null_is_the_mean(encoder):
@@ -87,44 +119,45 @@ def test_numbers_are_scaled_by_the_train_rows_and_a_null_is_the_mean(encoder):
     assert dense.dtype == np.float32
 
 
-def test_a_constant_column_becomes_zero_and_a_column_without_values_too():
+def test_a_constant_column_becomes_zero_and_a_column_without_values_too(tmp_path):
     features = Features.model_validate({"ids": ["item"], "dense": ["price"]})
-    for values in ([4.0] * 4, [None] * 4):
-        fitted = fit(features, [rows(price=values)])
+    for name, values in (("constant", [4.0] * 4), ("nothing", [None] * 4)):
+        fitted = fit(tmp_path / name, features, [rows(price=values)])
         assert now(fitted, price=[4.0, None])[1][0, 0] in (0.0, 4.0)  # never seen: mean 0, deviation 1
         assert now(fitted, price=[None])[1].tolist() == [[0.0]]
-    assert now(fit(features, [rows(price=[4.0] * 4)]), price=[4.0, 5.0])[1].tolist() == [[0.0], [1.0]]
+    fitted = fit(tmp_path / "again", features, [rows(price=[4.0] * 4)])
+    assert now(fitted, price=[4.0, 5.0])[1].tolist() == [[0.0], [1.0]]
 
 
 @pytest.mark.parametrize("cuts", [[1], [2, 3], [0, 4]])
-def test_the_fit_does_not_depend_on_the_batches(encoder, cuts):
+def test_the_fit_does_not_depend_on_the_files(encoder, tmp_path, cuts):
     edges = [0, *cuts, 4]
-    parts = [rows().slice(a, b - a) for a, b in itertools.pairwise(edges)]
-    again = fit(FEATURES, parts)
-    assert again.vocabularies == encoder.vocabularies
+    again = fit(tmp_path, FEATURES, [rows().slice(a, b - a) for a, b in itertools.pairwise(edges)])
+    assert {name: known(again, name) for name in again.tables} == {n: known(encoder, n) for n in encoder.tables}
     for one, other in zip(again.scales, encoder.scales, strict=True):
         assert (one.mean, one.deviation) == pytest.approx((other.mean, other.deviation), rel=1e-12)
 
 
-def test_counts_that_are_merged_on_the_way_are_the_same(encoder, monkeypatch):
-    monkeypatch.setattr(module, "_COMPACT_AT", 1)
-    again = fit(FEATURES, [rows(), rows(), rows()])
-    assert again.vocabularies == encoder.vocabularies
+def test_nor_on_the_segments(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS_PER_SEGMENT", 1)
+    again = fit(tmp_path, FEATURES, [rows(), rows(), rows()])
+    assert {name: known(again, name) for name in again.tables} == {n: known(encoder, n) for n in encoder.tables}
+    assert len(list((tmp_path / "run").rglob("rows-*.arrow"))) == 4 + 2  # files of one content are one part
 
 
-def test_moments_of_a_stream_far_from_zero_lose_nothing():
+def test_moments_of_a_stream_far_from_zero_lose_nothing(tmp_path):
     values = 1e9 + np.arange(1000.0)
     features = Features.model_validate({"ids": ["item"], "dense": ["price"]})
-    parts = [rows(price=part.tolist()) for part in np.array_split(values, 7)]
-    (scale,) = fit(features, parts).scales
+    files = [rows(price=part.tolist()) for part in np.array_split(values, 7)]
+    (scale,) = fit(tmp_path, features, files).scales
     assert (scale.mean, scale.deviation) == pytest.approx((values.mean(), values.std()), rel=1e-9)
 
 
-def test_rare_values_share_the_unknown_row():
+def test_rare_values_share_the_unknown_row(tmp_path):
     features = Features.model_validate({"ids": [{"column": "item", "min_count": 2}]})
-    fitted = fit(features, [rows(item=[7, 8, 8]), rows(item=[9, 9, 9])])
-    assert fitted.vocabularies["item"].to_pylist() == [8, 9]
-    assert fitted.ids_of("item", pa.array([7, 8, 9, None])).tolist() == [OOV, 2, 3, ABSENT]
+    fitted = fit(tmp_path, features, [rows(item=[7, 8, 8]), rows(item=[9, 9, 9])])
+    assert known(fitted, "item") == [8, 9]
+    assert fitted.tables["item"].ids(pa.array([7, 8, 9, None])).tolist() == [OOV, 2, 3, ABSENT]
     assert fitted.layout.tables["item"] == FIRST_KNOWN + 2
 
 
@@ -132,30 +165,23 @@ def test_rare_values_share_the_unknown_row():
 def test_a_value_has_one_id_in_every_type(encoder, kind):
     values = pa.array([50, 70, 3, None])
     plain = values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind)
-    assert encoder.ids_of("item", plain).tolist() == [2, 3, OOV, ABSENT]
+    assert encoder.tables["item"].ids(plain).tolist() == [2, 3, OOV, ABSENT]
 
 
-def test_large_ids_do_not_go_through_floats():
+def test_large_ids_do_not_go_through_floats(tmp_path):
     features = Features.model_validate({"ids": ["item"]})
-    fitted = fit(features, [rows(item=[2**53, 2**53 + 1, 2**62 + 1])])
-    assert fitted.ids_of("item", pa.array([2**53, 2**53 + 1, 2**62, 2**62 + 1])).tolist() == [2, 3, OOV, 4]
+    fitted = fit(tmp_path, features, [rows(item=[2**53, 2**53 + 1, 2**62 + 1])])
+    assert fitted.tables["item"].ids(pa.array([2**53, 2**53 + 1, 2**62, 2**62 + 1])).tolist() == [2, 3, OOV, 4]
 
 
 def test_a_value_of_another_type_is_told(encoder):
     with pytest.raises(BadInput, match="column item: wanted int64, found string; give the type"):
-        encoder.ids_of("item", pa.array(["50"]))
+        encoder.tables["item"].ids(pa.array(["50"]))
 
 
 def test_a_missing_column_is_told_with_those_there_are(encoder):
     with pytest.raises(BadInput, match="wanted column country, found none; give it; there are item, tags"):
         encoder.now(rows().select(["item", "tags"]))
-
-
-def test_an_event_is_read_by_the_table_that_the_candidate_has(encoder):
-    events = encoder.events(rows(item=[50, 99], clicked=[1, 0]))
-    assert set(events) == {"history.item", "history.clicked"}
-    assert events["history.item"].tolist() == [2, OOV]
-    assert events["history.clicked"].tolist() == [3, 2]
 
 
 def request(*pasts):
@@ -201,19 +227,19 @@ def test_an_encoder_comes_back_from_disk_as_it_was(encoder, tmp_path):
         assert (one == other).all()
 
 
-def test_two_encoders_differ_where_their_values_scales_or_layout_do(encoder):
+def test_two_encoders_differ_where_their_values_scales_or_layout_do(encoder, tmp_path):
     others = [
-        fit(FEATURES, [rows(item=[51, 70, 50, 50])]),
-        fit(FEATURES, [rows(price=[1.0, 2.0, 3.0, 4.0])]),
-        fit(FEATURES.model_copy(update={"history": None}), [rows()]),
+        fit(tmp_path / "values", FEATURES, [rows(item=[51, 70, 50, 50])]),
+        fit(tmp_path / "scales", FEATURES, [rows(price=[1.0, 2.0, 3.0, 4.0])]),
+        fit(tmp_path / "layout", FEATURES.model_copy(update={"history": None}), [rows()]),
     ]
     assert len({encoder.digest, *(other.digest for other in others)}) == 4
-    assert fit(FEATURES, [rows()]).digest == encoder.digest
+    assert fit(tmp_path / "same", FEATURES, [rows()]).digest == encoder.digest
 
 
 def test_a_vocabulary_that_was_tampered_with_is_refused(encoder, tmp_path):
     encoder.save(tmp_path)
-    other = fit(FEATURES, [rows(item=[1, 2, 3, 4])])
+    other = fit(tmp_path / "fitted", FEATURES, [rows(item=[1, 2, 3, 4])])
     other.save(tmp_path / "other")
     files = sorted(tmp_path.glob("vocabulary-*.arrow"))
     assert len(files) == 4

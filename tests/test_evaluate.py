@@ -7,7 +7,7 @@ import pytest
 from conftest import make_run
 
 from recdistill import evaluate
-from recdistill.data.store import Rows
+from recdistill.data.store import Rows, record_type
 from recdistill.evaluate import bundle_logits, compare, difference, judged_rows, recovery
 from recdistill.metrics import measure
 from recdistill.types import Layout
@@ -25,7 +25,10 @@ def rows():
         "request": -(user * 2 + np.arange(NUM_ROWS) // NUM_USERS % 2) * 10**9,
         "row_id": np.arange(NUM_ROWS) * 7,
     }
-    return Rows(layout=Layout(ids=(), dense=()), arrays=arrays, events={})
+    records = np.zeros(NUM_ROWS, record_type(0, 0))
+    for name, values in arrays.items():
+        records[name] = values
+    return Rows(layout=Layout(ids=(), dense=()), records=records, events={})
 
 
 def model(noise, seed):

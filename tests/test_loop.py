@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill.config import Training
 from recdistill.data.batches import Batches
-from recdistill.data.store import Rows
+from recdistill.data.store import Rows, record_type
 from recdistill.metrics import plain_auc
 from recdistill.problems import BadInput
 from recdistill.train.loop import train
@@ -35,7 +35,10 @@ def rows(num_rows=NUM_ROWS, seed=0):
         "request": number // 4,
         "row_id": number,
     }
-    return Rows(layout=LAYOUT, arrays=arrays, events={})
+    records = np.zeros(num_rows, record_type(1, 2))
+    for name, values in arrays.items():
+        records[name] = values
+    return Rows(layout=LAYOUT, records=records, events={})
 
 
 class Script:
@@ -161,7 +164,7 @@ def learn(seed=0, lr=0.3):
 
     def valid_auc():
         with torch.no_grad():
-            return plain_auc(model(torch.from_numpy(other.arrays["dense"])).squeeze(1).numpy(), other["label"])
+            return plain_auc(model(torch.from_numpy(other["dense"].copy())).squeeze(1).numpy(), other["label"])
 
     def losses(batch, progress):
         return {"loss": binary_cross_entropy_with_logits(model(batch.dense).squeeze(1), batch.label)}

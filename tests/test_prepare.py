@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import TINY, log_table, make_run, read_log, the_line, write_log
+from conftest import log_table, make_run, read_log, the_line, write_log
 
-from recdistill.data import history, logs
-from recdistill.data.encoder import Encoder, fit
+from recdistill.data import buckets, parts, write
+from recdistill.data.encoder import Encoder
 from recdistill.data.logs import open_log
-from recdistill.data.prepare import open_checked, prepare, survey, train_rows, write_rows
+from recdistill.data.prepare import encode_as, open_checked, prepare
 from recdistill.data.split import SPLITS
 from recdistill.data.store import open_rows
 from recdistill.files import whole_folder
@@ -57,7 +57,7 @@ def everything(folder):
 def values_of(encoder, name, ids):
     """Ids back to values; None for absent, "unknown" for unknown."""
     table_of = {feature.name: feature.table for feature in encoder.layout.ids}
-    known = [None, "unknown", *encoder.vocabularies[table_of[name]].to_pylist()]
+    known = [None, "unknown", *encoder.tables[table_of[name]].values.to_pylist()]
     return [known[i] for i in ids]
 
 
@@ -84,6 +84,11 @@ def test_a_store_holds_what_the_log_says_with_histories_by_hand(tiny_log, tiny_p
     log = log.assign(row=np.arange(len(log)))
     columns = {feature.name: feature.columns for feature in encoder.layout.ids}
     checked = with_past = 0
+    known = set(encoder.tables["item_id"].values.to_pylist())
+
+    def seen(items):
+        return [item if item in known else "unknown" for item in items]
+
     for split in SPLITS:
         rows = open_rows(tiny_prepared, split)
         index = np.random.default_rng(0).integers(0, len(rows), 40)
@@ -93,10 +98,10 @@ def test_a_store_holds_what_the_log_says_with_histories_by_hand(tiny_log, tiny_p
             past = past.sort_values(["timestamp", "row"]).iloc[::-1][:6]
             found = {name: values_of(encoder, name, ids[where]) for name, where in columns.items()}
             padding = [None] * (6 - len(past))
-            assert found["item_id"] == [row.item_id]
+            assert found["item_id"] == seen([row.item_id])
             assert found["country"] == [row.country]
             assert found["categories"] == list(row.categories)
-            assert found["history.item_id"] == [*past.item_id, *padding]
+            assert found["history.item_id"] == [*seen(past.item_id), *padding]
             assert found["history.clicked"] == [*past.clicked, *padding]
             checked += 1
             with_past += len(past) > 0
@@ -116,8 +121,8 @@ def test_the_encoder_knows_the_train_window_only(tmp_path):
     }
     folder, _ = prepared(tmp_path, {"a.parquet": table(**columns)})
     encoder = Encoder.open(folder / "encoder")
-    assert 999 not in encoder.vocabularies["item_id"].to_pylist()
-    assert encoder.vocabularies["categories"].to_pylist() == ["early"]
+    assert 999 not in encoder.tables["item_id"].values.to_pylist()
+    assert encoder.tables["categories"].values.to_pylist() == ["early"]
     early = np.log1p(columns["price"][:280])
     (scale,) = encoder.scales
     assert (scale.mean, scale.deviation) == pytest.approx((early.mean(), early.std()))
@@ -180,11 +185,12 @@ def test_among_events_of_one_instant_the_same_ones_are_seen_in_any_order_of_the_
     assert pasts[0] == pasts[1]
 
 
-@pytest.mark.parametrize(("rows_per_batch", "rows_per_bucket"), [(7, 50), (1000, 33)])
-def test_batches_and_buckets_do_not_change_the_store(tmp_path, monkeypatch, rows_per_batch, rows_per_bucket):
+@pytest.mark.parametrize(("rows_per_segment", "rows_per_bucket"), [(7, 50), (1000, 33)])
+def test_segments_chunks_and_buckets_do_not_change_the_store(tmp_path, monkeypatch, rows_per_segment, rows_per_bucket):
     one, _ = prepared(tmp_path / "one", {"a.parquet": table()})
-    monkeypatch.setattr(logs, "ROWS_PER_BATCH", rows_per_batch)
-    monkeypatch.setattr(history, "ROWS_PER_BUCKET", rows_per_bucket)
+    monkeypatch.setattr(parts, "ROWS_PER_SEGMENT", rows_per_segment)
+    monkeypatch.setattr(write, "ROWS_PER_CHUNK", rows_per_segment // 2)
+    monkeypatch.setattr(buckets, "ROWS_PER_BUCKET", rows_per_bucket)
     other, _ = prepared(tmp_path / "other", {"a.parquet": table()})
     first, second = everything(one), everything(other)
     for row, (split, ids, dense, *rest) in first.items():
@@ -195,9 +201,9 @@ def test_batches_and_buckets_do_not_change_the_store(tmp_path, monkeypatch, rows
 
 def test_a_window_alone_is_written_as_it_is_among_the_others(tmp_path):
     whole, run = prepared(tmp_path, {"a.parquet": table()})
-    log = open_checked(run)
     encoder = Encoder.open(whole / "encoder")
-    write_rows(run, log, encoder, survey(run, log), tmp_path / "alone", ["test"])
+    (tmp_path / "alone").mkdir()
+    encode_as(run, open_checked(run), encoder, tmp_path / "alone", ["test"])
     one, other = open_rows(whole, "test"), open_rows(tmp_path / "alone", "test", encoder.layout)
     every = np.arange(len(one))
     assert (one.ids(every) == other.ids(every)).all()
@@ -252,44 +258,3 @@ def test_every_window_of_one_class_is_told(tmp_path):
     assert len(caught.value.problems) == 2
     the_line(caught.value.problems, "valid window", "column clicked", "wanted labels of 0 and of 1", "found only 0")
     the_line(caught.value.problems, "test window", "found only 1")
-
-
-def test_the_survey_counts_what_is_written(tiny_run, tiny_prepared):
-    run = tiny_run()
-    found = survey(run, open_checked(run))
-    for split, num, positives in zip(SPLITS, found.num_rows, found.num_positives, strict=True):
-        label = open_rows(tiny_prepared, split)["label"]
-        assert (num, positives) == (len(label), int(label.sum()))
-    assert sum(found.num_rows) >= 6000
-    assert TINY.num_days == 6
-
-
-def held_and_seen(root, monkeypatch, files):
-    """Arrow's own memory at its highest while the encoder is fitted, and all the bytes that went by."""
-    monkeypatch.setattr(logs, "ROWS_PER_BATCH", 1000)
-    run = make_run(write_log(root / "log", files, row_group_size=1000), root)
-    opened = open_checked(run)
-    cut = survey(run, opened).windows
-    held, seen, before = 0, 0, pa.total_allocated_bytes()
-
-    def watched():
-        nonlocal held, seen
-        for batch in train_rows(run, opened, cut):
-            held, seen = max(held, pa.total_allocated_bytes() - before), seen + batch.nbytes
-            yield batch
-
-    fit(run.features, watched())
-    assert seen > 1_000_000
-    return held, seen
-
-
-def test_a_fit_holds_a_small_part_of_the_log(tmp_path, monkeypatch):
-    files = {f"{part:02d}.parquet": log_table(1000, seed=part) for part in range(40)}
-    held, seen = held_and_seen(tmp_path, monkeypatch, files)
-    assert held < seen / 5
-
-
-def test_a_fit_holds_a_small_part_of_a_log_of_one_file(tmp_path, monkeypatch):
-    """pyarrow pre-buffers all the columns that are read of a file unless told not to."""
-    held, seen = held_and_seen(tmp_path, monkeypatch, {"all.parquet": log_table(40_000)})
-    assert held < seen / 5

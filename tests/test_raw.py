@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 from conftest import log_table, make_run, the_line, write_log
 
-from recdistill.data import logs
 from recdistill.data.logs import open_log, stable_key
 from recdistill.data.raw import check_columns, read_rows
 from recdistill.problems import BadInput
 
 NUM_ROWS = 40
+NONE = np.empty(0, np.int64)
 DAY_US, HOUR_US = 86_400_000_000, 3_600_000_000
 
 
@@ -30,18 +30,10 @@ def column_problems(tmp_path, **more):
     return caught.value.problems
 
 
-def row_problems(tmp_path, **more):
-    run, log = setup(tmp_path, **more)
-    check_columns(run, log)
-    with pytest.raises(BadInput) as caught:
-        list(read_rows(run, log))
-    return caught.value.problems
-
-
 def read(tmp_path, **more):
     run, log = setup(tmp_path, **more)
     check_columns(run, log)
-    (rows,) = read_rows(run, log)
+    (rows,) = read_rows(run, log, NONE)
     return rows
 
 
@@ -92,42 +84,6 @@ def test_whole_numbers_of_time_want_a_unit_and_take_one(tmp_path):
     assert rows.time[0] == 1_700_000_000_000_000
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "words"),
-    [
-        ("clicked", 2, ["wanted a label of 0 or 1", "found 2", "at_least"]),
-        ("clicked", -1, ["wanted a label of 0 or 1", "found -1"]),
-        ("user_id", None, ["wanted a value", "found null", "drop such rows"]),
-        ("timestamp", None, ["wanted a value", "found null"]),
-        ("request_id", None, ["wanted a value", "found null"]),
-        ("price", float("nan"), ["wanted a finite number", "found nan", "null such values"]),
-        ("price", float("inf"), ["wanted a finite number", "found inf"]),
-        ("price", -0.5, ["wanted a number >= 0 for log1p", "found -0.5", "standardise"]),
-    ],
-)
-def test_a_bad_value_is_told_with_file_row_and_column(tmp_path, column, value, words):
-    lines = row_problems(tmp_path, **{column: spoilt(column, 17, value)})
-    the_line(lines, str(tmp_path / "log/part.parquet"), "row 17", f"column {column}", *words)
-    assert len(lines) == 1
-
-
-def test_a_null_label_is_told(tmp_path):
-    lines = row_problems(tmp_path, clicked=spoilt("clicked", 17, None))
-    the_line(lines, "row 17", "column clicked", "found null", "drop such rows")
-
-
-def test_the_first_bad_row_of_every_column_is_told_with_its_place_in_the_file(tmp_path, monkeypatch):
-    """In the second file, beyond the first batch."""
-    monkeypatch.setattr(logs, "ROWS_PER_BATCH", 10)
-    bad = log_table(NUM_ROWS, clicked=spoilt("clicked", 23, 5), price=spoilt("price", 27, float("nan")))
-    write_log(tmp_path / "log", {"a.parquet": log_table(NUM_ROWS), "b.parquet": bad})
-    run = make_run(tmp_path / "log", tmp_path)
-    with pytest.raises(BadInput) as caught:
-        list(read_rows(run, open_log(run.data.source)))
-    the_line(caught.value.problems, "b.parquet: row 23: column clicked")
-    the_line(caught.value.problems, "b.parquet: row 27: column price")
-
-
 def test_negative_numbers_and_nulls_are_fine_where_no_logarithm_is_taken(tmp_path):
     features = make_run(tmp_path / "log", tmp_path).features.model_dump(mode="json")
     sections = {"features": {**features, "dense": ["price"]}}
@@ -138,7 +94,7 @@ def test_negative_numbers_and_nulls_are_fine_where_no_logarithm_is_taken(tmp_pat
 def test_a_log_without_rows_gives_none(tmp_path):
     write_log(tmp_path / "log", {"part.parquet": log_table(NUM_ROWS).slice(0, 0)})
     run = make_run(tmp_path / "log", tmp_path)
-    assert sum(len(rows.row_id) for rows in read_rows(run, open_log(run.data.source))) == 0
+    assert sum(len(rows.row_id) for rows in read_rows(run, open_log(run.data.source), NONE)) == 0
 
 
 def test_labels_are_the_column_or_its_comparison_with_a_threshold(tmp_path):
@@ -181,17 +137,10 @@ def test_row_ids_are_places_in_the_whole_log_whatever_the_window(tmp_path):
     table = log_table(NUM_ROWS)
     write_log(tmp_path / "log", {"a.parquet": table.slice(0, 15), "b.parquet": table.slice(15)})
     run = make_run(tmp_path / "log", tmp_path)
-    parts = list(read_rows(run, open_log(run.data.source)))
+    parts = list(read_rows(run, open_log(run.data.source), NONE))
     assert np.concatenate([rows.row_id for rows in parts]).tolist() == list(range(NUM_ROWS))
     prices = [price for rows in parts for price in rows.columns.column("price").to_pylist()]
     assert prices == table.column("price").to_pylist()
-
-
-def test_a_rating_that_is_not_a_number_is_told_where_a_threshold_is_given(tmp_path):
-    """NaN >= 4 is False: without a check it becomes a label of 0."""
-    stars = pa.array([float("nan") if row == 17 else 5.0 for row in range(NUM_ROWS)])
-    lines = row_problems(tmp_path, clicked=stars, sections=data(tmp_path, label={"column": "clicked", "at_least": 4}))
-    the_line(lines, "row 17", "column clicked", "found nan")
 
 
 def test_a_threshold_on_large_whole_numbers_is_exact(tmp_path):
@@ -214,10 +163,6 @@ def test_ids_above_the_signed_range_are_ids(tmp_path, column):
 
 def test_a_number_beyond_what_a_float_holds_is_taken_or_told(tmp_path):
     assert len(read(tmp_path, price=pa.array([2**60 + 1] * NUM_ROWS)).row_id) == NUM_ROWS
-
-
-def test_a_null_label_is_one_problem(tmp_path):
-    assert len(row_problems(tmp_path, clicked=spoilt("clicked", 17, None))) == 1
 
 
 def test_a_column_with_two_roles_must_fit_both(tmp_path):

@@ -24,7 +24,7 @@ def about(tiny_prepared):
 
 def reordered(rows, index):
     """These rows of the window alone."""
-    return dataclasses.replace(rows, arrays={name: values[index] for name, values in rows.arrays.items()})
+    return dataclasses.replace(rows, records=rows.records[index])
 
 
 def half(rows):

@@ -1,4 +1,4 @@
-"""Store -> Batch stream: shuffled by rows or by whole requests, the same for the same seed and epoch."""
+"""Store -> Batch stream: shuffled by rows or by whole requests, shared out over ranks, from any position on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recdistill.data.shuffle import Permutation
 from recdistill.data.store import Rows
+from recdistill.data.tables import splitmix
 from recdistill.types import Batch, Scores
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a stream stands: `batch` batches of an epoch are done. With the stream's settings it is its whole state."""
+
+    epoch: int = 0
+    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +33,7 @@ class Batches:
     shuffle: "rows" draws rows alone; "requests" keeps the rows of a request in one batch, whose size then varies around
     batch_size and exceeds it only for a request larger than that; None keeps the order of the store.
     teacher: [N] float32 logits in the order of the store; None where no teacher takes part.
+    rank, world: which of how many readers this one is; of every batch_size * world rows each reads its own.
     """
 
     rows: Rows
@@ -30,34 +41,57 @@ class Batches:
     shuffle: Literal["rows", "requests"] | None = None
     seed: int = 0
     teacher: NDArray[np.float32] | None = None
+    rank: int = 0
+    world: int = 1
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Every row once."""
-        for index in self._indices(np.random.default_rng([self.seed, number])):
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """Every row once over all ranks, from batch `first` on: the same for the same seed and epoch."""
+        for index in self._indices(number, first):
             yield self.batch(index)
+
+    def stream(self, position: Position) -> Iterator[tuple[Position, Batch]]:
+        """Batches without end from a position on, each with the position after it."""
+        epoch, done = position.epoch, position.batch
+        while True:
+            for batch in self.epoch(epoch, done):
+                done += 1
+                yield Position(epoch=epoch, batch=done), batch
+            epoch, done = epoch + 1, 0
 
     def batch(self, index: Ints) -> Batch:
         """The rows at these places of the store."""
-        rows = self.rows
+        rows, records = self.rows, self.rows.take(index)
         teacher = None if self.teacher is None else Scores(logit=torch.from_numpy(self.teacher[index]))
         return Batch(
-            ids=torch.from_numpy(rows.ids(index)),
-            dense=torch.from_numpy(rows.dense(index)),
-            label=torch.from_numpy(rows["label"][index]),
+            ids=torch.from_numpy(rows.ids_of(records)),
+            dense=torch.from_numpy(rows.dense_of(records)),
+            label=_tensor(records, "label"),
             weight=torch.ones(len(index)),
-            request=torch.from_numpy(rows["request"][index]),
-            row_id=torch.from_numpy(rows["row_id"][index]),
+            offset=_tensor(records, "offset"),
+            request=_tensor(records, "request"),
+            row_id=_tensor(records, "row_id"),
             teacher=teacher,
         )
 
-    def _indices(self, generator: np.random.Generator) -> Iterator[Ints]:
-        num_rows = len(self.rows)
+    def _indices(self, number: int, first: int) -> Iterator[Ints]:
         if self.shuffle == "requests":
-            yield from _whole_requests(self.rows["request"], self.batch_size, generator)
+            generator = np.random.default_rng([self.seed, number])
+            batches = _whole_requests(self.rows["request"], self.batch_size, generator)
+            for place, index in enumerate(batches):
+                if place % self.world == self.rank and place // self.world >= first:
+                    yield index
             return
-        order = generator.permutation(num_rows) if self.shuffle == "rows" else np.arange(num_rows)
-        for start in range(0, num_rows, self.batch_size):
-            yield order[start : start + self.batch_size]
+        num_rows, step = len(self.rows), self.batch_size * self.world
+        key = int(splitmix(np.array([self.seed * 1_000_003 + number], dtype=np.uint64))[0])
+        order = Permutation(num=num_rows, key=key)
+        for start in range(first * step, num_rows, step):
+            places = np.arange(start + self.rank, min(start + step, num_rows), self.world)
+            if len(places):
+                yield order(places) if self.shuffle == "rows" else places
+
+
+def _tensor(records: NDArray[np.void], name: str) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(records[name]))
 
 
 def _whole_requests(request: Ints, batch_size: int, generator: np.random.Generator) -> Iterator[Ints]:

@@ -8,95 +8,57 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recdistill.data.buckets import Buckets, groups, known_before
+from recdistill.data.npy import NpyWriter
 from recdistill.problems import BadInput, problem
-
-ROWS_PER_BUCKET = 2_000_000
-_EVENT = [("user", "<i8"), ("time", "<i8"), ("row_id", "<i8"), ("split", "<i1"), ("place", "<i8")]
 
 Ints = NDArray[np.int64]
 
 
 class HistoryWriter:
-    """Takes events in any order, keeps users together in buckets on disk, and sorts one bucket at a time.
+    """Takes rows in any order, keeps users together in buckets on disk, and sorts one bucket at a time.
 
-    So its memory is that of one bucket (about two million events), however long the log; a user with more events than
-    that needs as much as they are.
+    So its memory is that of one bucket (about two million rows), however long the log; a user with more rows than that
+    needs as much as they are. delay: microseconds after which an event is known.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], num_events: int) -> None:
-        self.folder, self.names, self.num_events = folder, list(names), num_events
-        self.kind = np.dtype(_EVENT + [(name, "<i4") for name in names])
-        self.num_buckets = max(1, -(-num_events // ROWS_PER_BUCKET))
+    def __init__(self, folder: Path, names: Sequence[str], num_rows: int, delay: int = 0) -> None:
+        self.folder, self.names, self.delay = folder, list(names), delay
         folder.mkdir(parents=True)
-        self.files = [(folder / f"bucket-{b}").open("w+b") for b in range(self.num_buckets)]
+        fields = [("user", "<i8"), ("time", "<i8"), ("slot", "<i8"), ("event", "<i1")]
+        self.buckets = Buckets(folder, fields + [(name, "<i4") for name in names], num_rows)
 
     def add(
-        self,
-        *,
-        user: Ints,
-        time: Ints,
-        row_id: Ints,
-        split: Ints,
-        place: Ints,
-        ids: Mapping[str, NDArray[np.int32]],
+        self, *, user: Ints, time: Ints, slot: Ints, event: NDArray[np.bool_], ids: Mapping[str, NDArray[np.int32]]
     ) -> None:
-        """[n] events. place: the row's line in its split's matrices, where its pointer goes; -1 for no row."""
-        events = np.empty(len(user), dtype=self.kind)
-        fixed = {"user": user, "time": time, "row_id": row_id, "split": split, "place": place}
-        for name, values in {**fixed, **ids}.items():
-            events[name] = values
-        bucket = user.view(np.uint64) % np.uint64(self.num_buckets)
-        for b, file in enumerate(self.files):
-            events[bucket == b].tofile(file)
+        """[n] rows. slot: the row's number among all, ascending in the order of the log; event: whether it is one."""
+        self.buckets.add("user", {"user": user, "time": time, "slot": slot, "event": event, **ids})
 
-    def finish(self, pointers: Mapping[int, NDArray[np.int64]]) -> None:
-        """Write time.npy, user.npy, an .npy of ids per name; fill pointers[split][place] = (start, end) of the past."""
-        out = {name: self._matrix(name, np.int32) for name in self.names}
-        out |= {name: self._matrix(name, np.int64) for name in ("time", "user")}
+    def finish(self, past: NDArray[np.int64]) -> None:
+        """Write time.npy, user.npy and an .npy of ids per name; fill past[slot] = (start, end) of the row's past."""
+        kinds = {name: np.dtype("<i4") for name in self.names} | {n: np.dtype("<i8") for n in ("time", "user")}
+        files = {name: NpyWriter(self.folder / f"{name}.npy", kind) for name, kind in kinds.items()}
         offset = 0
-        for file in self.files:
-            file.seek(0)
-            events = np.fromfile(file, dtype=self.kind)
-            events = events[np.lexsort((events["row_id"], events["time"], events["user"]))]
-            for name, matrix in out.items():
-                matrix[offset : offset + len(events)] = events[name]
-            start, end = _pasts(events["user"], events["time"])
-            for split, pointer in pointers.items():
-                rows = (events["split"] == split) & (events["place"] >= 0)
-                pointer[events["place"][rows]] = np.stack([start[rows], end[rows]], axis=1) + offset
-            offset += len(events)
+        for rows in self.buckets.sorted(("slot", "time", "user")):
+            start = groups(rows["user"])
+            end = known_before(start, rows["time"], rows["time"] - self.delay)
+            event = rows["event"].astype(bool)
+            before = np.concatenate([[0], np.cumsum(event)])
+            past[rows["slot"]] = np.stack([before[start], before[end]], axis=1) + offset
+            kept = rows if event.all() else rows[event]
+            for name, file in files.items():
+                file.add(kept[name])
+            offset += len(kept)
+        for file in files.values():
             file.close()
-            Path(file.name).unlink()
-        assert offset == self.num_events, f"{offset} events came, {self.num_events} were announced"
-
-    def _matrix(self, name: str, kind: type) -> np.memmap:
-        path = self.folder / f"{name}.npy"
-        return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(self.num_events,))
-
-
-def _pasts(user: Ints, time: Ints) -> tuple[Ints, Ints]:
-    """For events sorted by user and time: [start, end) of the same user's events of earlier instants.
-
-    >>> start, end = _pasts(np.array([1, 1, 1, 2]), np.array([5, 7, 7, 1]))
-    >>> start.tolist(), end.tolist()  # the two events at 7 do not see each other
-    ([0, 0, 0, 3], [0, 1, 1, 3])
-    """
-    if not len(user):
-        return user, user
-    number = np.arange(len(user))
-    new_user = np.r_[True, user[1:] != user[:-1]]
-    new_instant = new_user | np.r_[True, time[1:] != time[:-1]]
-    start = np.maximum.accumulate(np.where(new_user, number, 0))
-    end = np.maximum.accumulate(np.where(new_instant, number, 0))
-    return start, end
 
 
 def check_point_in_time(
-    pointer: NDArray[np.int64], row_time: Ints, row_user: Ints, event_time: Ints, event_user: Ints, where: str
+    past: NDArray[np.int64], row_time: Ints, row_user: Ints, event_time: Ints, event_user: Ints, where: str
 ) -> None:
     """BadInput where a row's history holds an event of its own instant, of its future or of another user."""
-    has = pointer[:, 1] > pointer[:, 0]
-    last, first = pointer[has, 1] - 1, pointer[has, 0]
+    has = past[:, 1] > past[:, 0]
+    last, first = past[has, 1] - 1, past[has, 0]
     late = event_time[last] >= row_time[has]
     foreign = (event_user[last] != row_user[has]) | (event_user[first] != row_user[has])
     if late.any() or foreign.any():

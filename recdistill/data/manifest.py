@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from recdistill.data.formats import FORMATS, Footer, Types
-from recdistill.data.sources import REMEDY, Place, answering, first_line
+from recdistill.data.sources import REMEDY, Place, answering, first_line, is_data
 from recdistill.files import MANIFEST
 from recdistill.problems import BadInput, problem
 
@@ -127,7 +127,7 @@ def unlike(place: Place, names: Iterable[str], wanted: Mapping[str, str]) -> lis
         lines = [
             problem(place.path(name), wanted=f"the file that {MANIFEST} lists", found="no such file", remedy=REMEDY)
             for name in wanted
-            if name not in found
+            if name not in found and is_data(name)
         ]
     remedy = f"take it out of the log, or write {MANIFEST} again"
     return lines + [

@@ -27,7 +27,7 @@ SUFFIXES = {
     ".csv.gz": "csv",
     ".tsv": "csv",
 }
-_CONNECT_S, _REQUEST_S, _ATTEMPTS = 5, 30, 3
+_CONNECT_S, _STALL_S, _ATTEMPTS = 5, 10, 3  # a request is given up when no byte comes for so long
 _DENIED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|HTTP status 40[13]|denied", re.IGNORECASE
 )
@@ -100,7 +100,7 @@ def _s3() -> fs.FileSystem:
     return fs.S3FileSystem(
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         connect_timeout=_CONNECT_S,
-        request_timeout=_REQUEST_S,
+        request_timeout=_STALL_S,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
         **settings,
     )
@@ -108,7 +108,7 @@ def _s3() -> fs.FileSystem:
 
 def _gcs() -> fs.FileSystem:
     """Application default credentials; an emulator where STORAGE_EMULATOR_HOST names one."""
-    limit = timedelta(seconds=_REQUEST_S)
+    limit = timedelta(seconds=_STALL_S)
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if not emulator:
         return fs.GcsFileSystem(retry_time_limit=limit)
@@ -129,13 +129,18 @@ def answering(source: str) -> Iterator[None]:
         if isinstance(error, BadInput):
             raise
         found = first_line(error)
-        denied = isinstance(error, PermissionError) or _DENIED.search(found)
-        remedy = (
-            "mend the credentials (AWS_*, or Google's default ones) or the rights"
-            if denied
-            else ("check the address, AWS_ENDPOINT_URL and the network")
-        )
+        remedy = _remedy(source.partition("://")[0], isinstance(error, PermissionError) or bool(_DENIED.search(found)))
         raise BadInput(problem(_where(source), wanted="a place that can be read", found=found, remedy=remedy)) from None
+
+
+def _remedy(scheme: str, denied: bool) -> str:
+    if scheme == "s3":
+        return (
+            "mend the AWS_* credentials or the rights" if denied else "check the address, AWS_ENDPOINT_URL, the network"
+        )
+    if scheme == "gs":
+        return "mend the application default credentials or the rights" if denied else "check the address, the network"
+    return "check the path and its rights"
 
 
 def first_line(error: BaseException) -> str:
@@ -168,6 +173,11 @@ def _nothing(place: Place, chosen: str | None) -> str:
     kinds = {"parquet": "Parquet", "arrow": "Arrow", "csv": "CSV", None: "Parquet, Arrow or CSV"}[chosen]
     remedy = "mend data.source, or make a log with `recdistill synth`"
     return problem(_where(place.source), wanted=f"a folder of {kinds} files", found=found, remedy=remedy)
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of this name, relative to a log, holds rows of it."""
+    return _format_of(name) is not None and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _format_of(name: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,55 +13,67 @@ from recdistill.config_data import Split
 from recdistill.problems import BadInput, problem
 
 SPLITS = ("train", "valid", "test")
+NOWHERE = -1
+_BINS = 65_536
+_HELD = 4_000_000  # times sorted at once
+
+Ints = NDArray[np.int64]
+Times = Callable[[], Iterable[Ints]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Half-open windows [start, valid), [valid, test), [test, end) in UTC microseconds."""
+    """Half-open windows [start, valid), [valid, test), [test, end) in UTC microseconds, each less its embargo's end."""
 
     start: int
     valid: int
     test: int
     end: int
+    embargo: int = 0
 
-    def which(self, time: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[n] 0 for train, 1 for valid, 2 for test."""
-        return np.searchsorted([self.valid, self.test], time, side="right")
+    def which(self, time: Ints) -> Ints:
+        """[n] 0 for train, 1 for valid, 2 for test, -1 for rows under embargo and for those outside."""
+        found = np.searchsorted([self.valid, self.test], time, side="right")
+        held = (time >= self.valid - self.embargo) & (time < self.valid)
+        held |= (time >= self.test - self.embargo) & (time < self.test)
+        return np.where(held | (time < self.start) | (time >= self.end), NOWHERE, found)
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
 
 
-def windows(time: NDArray[np.int64], split: Split) -> Windows:
-    """Cut all rows' times by shares; a boundary falls before every row of its instant. BadInput for an empty window.
+def windows(times: Times, split: Split) -> Windows:
+    """Cut the rows' times, given in any order and as often as asked for. BadInput for an empty window.
 
-    >>> windows(np.array([5, 1, 2, 3, 3, 3, 4, 9]), Split(train=0.5, valid=0.25))
-    Windows(start=1, valid=3, test=5, end=10)
+    >>> windows(lambda: [np.array([5, 1, 2, 3]), np.array([3, 3, 4, 9])], Split(train=0.5, valid=0.25))
+    Windows(start=1, valid=3, test=5, end=10, embargo=0)
     """
-    if not len(time):
-        raise BadInput(
-            problem(
-                "data window",
-                wanted="rows",
-                found="none",
-                remedy="widen data.start and data.end or fill the log",
-            )
-        )
-    ordered = np.sort(time)
-    num = len(ordered)
-    cut = Windows(
-        start=int(ordered[0]),
-        valid=int(ordered[_place(num, split.train)]),
-        test=int(ordered[min(num - 1, _place(num, split.train + split.valid))]),
-        end=int(ordered[-1]) + 1,
+    num = sum(len(part) for part in times())
+    if not num:
+        remedy = "widen data.start and data.end or fill the log"
+        raise BadInput(problem("data window", wanted="rows", found="none", remedy=remedy))
+    start = min(int(part.min()) for part in times() if len(part))
+    end = max(int(part.max()) for part in times() if len(part)) + 1
+    if split.valid_from is not None and split.test_from is not None:
+        valid, test = _back(split, split.valid_from), _back(split, split.test_from)
+        end = end if split.until is None else min(end, _back(split, split.until))
+    else:
+        shares = (split.train, split.train + split.valid)
+        valid, test = (at_rank(times, min(num - 1, _place(num, share))) for share in shares)
+    return _not_empty(
+        Windows(start=start, valid=valid, test=test, end=end, embargo=split.embargo // timedelta(microseconds=1))
     )
-    for name, low, high in (
-        ("train", cut.start, cut.valid),
-        ("valid", cut.valid, cut.test),
-        ("test", cut.test, cut.end),
-    ):
-        if low >= high:
-            remedy = "give more rows or other shares: rows of one instant are never parted"
+
+
+def _back(split: Split, at: datetime) -> int:
+    return round((at - split.back * split.every).timestamp() * 1e6)
+
+
+def _not_empty(cut: Windows) -> Windows:
+    ends = (("train", cut.start, cut.valid), ("valid", cut.valid, cut.test), ("test", cut.test, cut.end))
+    for name, low, high in ends:
+        if low >= high - (0 if name == "test" else cut.embargo):
+            remedy = "give more rows or other windows: rows of one instant are never parted"
             raise BadInput(problem(f"data.split: {name} window", wanted="rows", found="none", remedy=remedy))
     return cut
 
@@ -67,3 +81,28 @@ def windows(time: NDArray[np.int64], split: Split) -> Windows:
 def _place(num_rows: int, share: float) -> int:
     """How many rows a share is, whole: rounded first, because 100 * 0.29 is 28.999999999999996."""
     return int(round(num_rows * share, 6))
+
+
+def at_rank(times: Times, rank: int) -> int:
+    """The time at a 0-based place of the sorted times, in memory that does not grow with their number.
+
+    >>> at_rank(lambda: [np.array([30, 10]), np.array([20, 20])], 2)
+    20
+    """
+    low = min(int(part.min()) for part in times() if len(part))
+    high = max(int(part.max()) for part in times() if len(part))
+    while low < high:
+        inside = sum(int(((part >= low) & (part <= high)).sum()) for part in times())
+        if inside <= _HELD:
+            held = np.concatenate([part[(part >= low) & (part <= high)] for part in times()])
+            return int(np.partition(held, rank)[rank])
+        width = -(-(high - low + 1) // _BINS)
+        counts = np.zeros(_BINS, dtype=np.int64)
+        for part in times():
+            near = part[(part >= low) & (part <= high)]
+            counts += np.bincount((near - low) // width, minlength=_BINS)
+        upto = np.cumsum(counts)
+        place = int(np.searchsorted(upto, rank, side="right"))
+        rank -= int(upto[place - 1]) if place else 0
+        low, high = low + place * width, min(high, low + (place + 1) * width - 1)
+    return low

@@ -1,4 +1,4 @@
-"""The store of encoded rows, memory-mapped: any rows of a window as the two matrices, histories gathered on the way."""
+"""The store of encoded rows, memory-mapped: a record per row, so that a random row costs one look into memory."""
 
 from __future__ import annotations
 
@@ -13,51 +13,79 @@ from recdistill.data.encoder import Encoder
 from recdistill.types import Layout
 
 Ints = NDArray[np.int64]
+Records = NDArray[np.void]
+ROWS = "rows.npy"
+
+
+def record_type(num_ids: int, num_dense: int) -> np.dtype[np.void]:
+    """One row: the 64-bit fields first, so that all are aligned; `past` is [start, end) among the events."""
+    fixed: list[tuple[Any, ...]] = [(name, "<i8") for name in ("row_id", "time", "user", "request")]
+    fixed += [("past", "<i8", (2,)), ("label", "<f4"), ("offset", "<f4")]
+    blocks: list[tuple[Any, ...]] = [("ids", "<i4", (num_ids,)), ("dense", "<f4", (num_dense,))]
+    kind = np.dtype(fixed + [block for block in blocks if block[2] != (0,)])
+    padding = -kind.itemsize % 8
+    return np.dtype([*kind.descr, ("_", "V4")]) if padding else kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """One window of the store. label: [N] float32; user, request, row_id, time: [N] int64."""
+    """One window of the store. records: [N] of record_type; events: feature -> [E] int32 ids of all past events."""
 
     layout: Layout
-    arrays: dict[str, NDArray[Any]]
+    records: Records
     events: dict[str, NDArray[np.int32]]
 
     def __len__(self) -> int:
-        return len(self.arrays["row_id"])
+        return len(self.records)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.arrays[name]
+        """[N] label, offset (float32), user, request, row_id, time (int64), or past [N, 2]; a view of the records."""
+        return self.records[name]
+
+    def take(self, index: Ints) -> Records:
+        """[n] copies of the records at these places."""
+        words = self.records.view(np.int64).reshape(len(self.records), self.records.itemsize // 8)
+        return np.take(words, index, axis=0, mode="clip").view(self.records.dtype).reshape(-1)
 
     def ids(self, index: Ints) -> Ints:
         """[n, K] ids of the rows at these places, histories newest first and 0-padded."""
-        now = self.arrays["ids"][index]
-        out = np.zeros((len(index), self.layout.num_id_columns), dtype=np.int64)
-        out[:, : now.shape[1]] = now
-        histories = self.layout.histories
-        if histories:
-            start, end = self.arrays["past"][index].T
-            steps = np.arange(max(feature.width for feature in histories))
-            event = end[:, None] - 1 - steps
-            inside = event >= start[:, None]
-            event = np.where(inside, event, 0)
-        for feature in histories:
-            width = feature.width
-            out[:, feature.columns] = self.events[feature.name][event[:, :width]] * inside[:, :width]
-        return out
+        return self.ids_of(self.take(index))
 
     def dense(self, index: Ints) -> NDArray[np.float32]:
         """[n, D] scaled numbers of the rows at these places."""
+        return self.dense_of(self.take(index))
+
+    def ids_of(self, records: Records) -> Ints:
+        """[n, K] ids of records."""
+        histories = self.layout.histories
+        if not histories:
+            return records["ids"].astype(np.int64)
+        out = np.zeros((len(records), self.layout.num_id_columns), dtype=np.int64)
+        if "ids" in (records.dtype.names or ()):
+            out[:, : records["ids"].shape[1]] = records["ids"]
+        start, end = records["past"].T
+        steps = np.arange(max(feature.width for feature in histories))
+        event = end[:, None] - 1 - steps
+        inside = event >= start[:, None]
+        event *= inside
+        for feature in histories:
+            width = feature.width
+            if len(self.events[feature.name]):
+                found = np.take(self.events[feature.name], event[:, :width], mode="clip")
+                np.multiply(found, inside[:, :width], out=out[:, feature.columns])
+        return out
+
+    def dense_of(self, records: Records) -> NDArray[np.float32]:
+        """[n, D] scaled numbers of records."""
         if not self.layout.dense:
-            return np.zeros((len(index), 0), dtype=np.float32)
-        found: NDArray[np.float32] = self.arrays["dense"][index]
-        return found
+            return np.zeros((len(records), 0), dtype=np.float32)
+        return np.ascontiguousarray(records["dense"])
 
 
 def open_rows(folder: Path, split: str, layout: Layout | None = None) -> Rows:
     """A window ("train", "valid" or "test") of what the prepare step wrote to `folder`."""
     layout = layout or Encoder.open(folder / "encoder").layout
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "rows" / split).glob("*.npy"))}
+    records = np.load(folder / "rows" / split / ROWS, mmap_mode="r")
     names = [feature.name for feature in layout.histories]
     events = {name: np.load(folder / "events" / f"{name}.npy", mmap_mode="r") for name in names}
-    return Rows(layout=layout, arrays=arrays, events=events)
+    return Rows(layout=layout, records=records, events=events)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ _SPARSE_FROM = 50_000  # rows from which a table's gradient is kept as the touch
 class StudentModel(nn.Module):
     """Reads the same two matrices as the teacher and may ignore some of their columns.
 
-    layout: of the matrices. without: names of id features it does not read. history_length: how many of the newest
+    layout: of the matrices. without: names of features it does not read. history_length: how many of the newest
     events it looks at; None for all. Initial weights come from torch's generator.
     """
 
@@ -27,7 +27,7 @@ class StudentModel(nn.Module):
         width: int,
         attention: int,
         hidden: Sequence[int],
-        without: Sequence[str] = (),
+        without: Collection[str] = (),
         history_length: int | None = None,
     ) -> None:
         super().__init__()
@@ -46,8 +46,10 @@ class StudentModel(nn.Module):
         self.tables = nn.ModuleDict({self.names[name]: table for name, table in tables.items()})
         self.attention = TargetAttention(width, attention) if self.histories else None
         num_fields = len(self.read) + (1 if self.histories else 0)
-        self.tower = tower(num_fields * width + len(layout.dense), hidden)
-        self.head = nn.Linear(hidden[-1] if hidden else num_fields * width + len(layout.dense), 1)
+        self.numbers = [place for place, name in enumerate(layout.dense) if name not in without]
+        size = num_fields * width + len(self.numbers)
+        self.tower = tower(size, hidden)
+        self.head = nn.Linear(hidden[-1] if hidden else size, 1)
 
     def forward(self, ids: Tensor, dense: Tensor) -> Scores:
         """ids: [N, K] int64, dense: [N, D] float32 -> Scores of N rows."""
@@ -58,7 +60,8 @@ class StudentModel(nn.Module):
             events = [ids[:, f.start : f.start + self.history_length] for f in self.histories]
             key_NTE = sum(self._rows(f, event_NT) for f, event_NT in zip(self.histories, events, strict=True))
             fields.append(self.attention(query_NE, key_NTE, events[0] != ABSENT))
-        hidden_NH = self.tower(torch.cat([*fields, dense], dim=1))
+        read = dense if len(self.numbers) == len(self.layout.dense) else dense[:, self.numbers]
+        hidden_NH = self.tower(torch.cat([*fields, read], dim=1))
         return Scores(logit=self.head(hidden_NH).squeeze(1), hidden=hidden_NH)
 
     def _rows(self, feature: IdFeature, ids: Tensor) -> Tensor:

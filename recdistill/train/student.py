@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from recdistill.config import Run, Student
+from recdistill.config import Run
 from recdistill.data.batches import Batches
 from recdistill.data.scores import open_scores
 from recdistill.data.store import open_rows
@@ -56,7 +56,7 @@ def _train(
     device = choose_device(run.device)
     seed = run.seed + number
     torch.manual_seed(seed)
-    model = build_student(run.student, rows["train"].layout).to(device)
+    model = build_student(run, rows["train"].layout).to(device)
     teacher = open_scores(inputs["score"], "train", rows["train"], inputs["prepare"]) if arm == "student" else None
     batches = Batches(
         rows=rows["train"],
@@ -87,20 +87,21 @@ def _train(
     )
 
 
-def build_student(settings: Student, layout: Layout) -> StudentModel:
+def build_student(run: Run, layout: Layout) -> StudentModel:
     """A student as configured, with fresh weights from torch's generator."""
+    settings = run.student
     return StudentModel(
         layout,
         width=settings.width,
         attention=settings.attention,
         hidden=settings.tower,
-        without=settings.without,
+        without={*settings.without, *run.features.privileged},
         history_length=settings.history_length,
     )
 
 
 def open_student(run: Run, layout: Layout, folder: Path, arm: Arm, number: int) -> StudentModel:
     """A trained student or control of a distil folder, on the CPU, in evaluation mode."""
-    model = build_student(run.student, layout)
+    model = build_student(run, layout)
     model.load_state_dict(load_weights(folder, weights_name(arm, number)))
     return model.eval()

@@ -37,7 +37,7 @@ def train_teacher(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
             batch = batch.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logit = model(batch.ids, batch.dense).logit
-            return {"loss": binary_cross_entropy_with_logits(logit.float(), batch.label)}
+            return {"loss": binary_cross_entropy_with_logits(logit.float() + batch.offset, batch.label)}
 
         trained = train(
             "teacher",

@@ -1,8 +1,8 @@
 """Binary cross-entropy with the label: the task itself, and all that the control learns from.
 
-    L_i = log(1 + exp(z_i)) - y_i z_i
+    L_i = log(1 + exp(z_i + o_i)) - y_i (z_i + o_i)
 
-The teacher takes no part. Source: the usual log loss of a click model, in nats.
+o is the batch's offset, 0 unless rows were sampled. The teacher takes no part. Source: the usual log loss of a click model, in nats.
 
 >>> rows = Batch.example(label=[1.0, 0.0])
 >>> student = Scores(logit=torch.tensor([0.0, math.log(3.0)]))
@@ -18,4 +18,4 @@ from recdistill.types import Batch, Scores
 
 def bce(student: Scores, teacher: Scores | None, batch: Batch) -> Tensor:
     """[N] loss per row, in nats."""
-    return binary_cross_entropy_with_logits(student.logit, batch.label, reduction="none")
+    return binary_cross_entropy_with_logits(student.logit + batch.offset, batch.label, reduction="none")

@@ -1,0 +1,99 @@
+"""The rows of a run out of its parts: those that take part, each with its window in time and its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recdistill.config_data import Data
+from recdistill.data.negatives import kept
+from recdistill.data.parts import Part, Segment
+from recdistill.data.raw import in_window
+from recdistill.data.split import NOWHERE, Windows, windows
+
+Ints = NDArray[np.int64]
+Dropped = Mapping[int, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The rows of a segment that take part. rows: their places in it, None for all. first_slot: of the first of them.
+
+    which: [n] 0, 1, 2 for train, valid, test, -1 for rows that are only events of the past.
+    """
+
+    segment: Segment
+    rows: Ints | None
+    which: Ints
+    first_slot: int
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def of(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The segment's array, cut to the rows that take part."""
+        return array if self.rows is None else array[self.rows]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.of(self.segment[name])
+
+    @property
+    def slots(self) -> Ints:
+        """[n] the rows' numbers among all that take part."""
+        return np.arange(self.first_slot, self.first_slot + len(self))
+
+    @property
+    def train(self) -> NDArray[np.bool_]:
+        return self.which == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """All parts of a run. dropped: number of a segment -> which of its rows are left out beside those in quarantine."""
+
+    data: Data
+    seed: int
+    parts: Sequence[Part]
+    dropped: Dropped
+    windows: Windows
+
+    def slices(self) -> Iterator[Slice]:
+        """In the order of the log."""
+        first_slot = 0
+        for number, segment in enumerate(segments(self.parts)):
+            inside = _inside(self.data, segment, self.dropped.get(number)) & (segment["time"] < self.windows.end)
+            rows = None if inside.all() else np.flatnonzero(inside)
+            time, label = (segment[n] if rows is None else segment[n][rows] for n in ("time", "label"))
+            which = self.windows.which(time)
+            if self.data.keep_negatives < 1:
+                row_id = segment.row_id if rows is None else segment.row_id[rows]
+                stays = kept(row_id, label, self.data.keep_negatives, self.seed)
+                which = np.where((which == 0) & ~stays, NOWHERE, which)
+            yield Slice(segment=segment, rows=rows, which=which, first_slot=first_slot)
+            first_slot += len(which)
+
+
+def open_view(data: Data, seed: int, parts: Sequence[Part], dropped: Dropped) -> View:
+    """The parts with their windows cut. BadInput for empty windows."""
+
+    def times() -> Iterator[Ints]:
+        for number, segment in enumerate(segments(parts)):
+            inside = _inside(data, segment, dropped.get(number))
+            yield segment["time"] if inside.all() else segment["time"][inside]
+
+    return View(data=data, seed=seed, parts=parts, dropped=dropped, windows=windows(times, data.split))
+
+
+def segments(parts: Sequence[Part]) -> Iterator[Segment]:
+    """All segments of all parts, in the order of the log."""
+    for part in parts:
+        yield from part.segments()
+
+
+def _inside(data: Data, segment: Segment, dropped: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    inside = in_window(data, segment["time"])
+    return inside if dropped is None else inside & ~dropped
