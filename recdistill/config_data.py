@@ -145,22 +145,35 @@ class Contract(Section):
 
 
 class Negatives(Section):
-    """Negatives drawn for a log of positives only; every row of the log counts as one positive."""
+    """Negatives drawn for a log of positives only; every row of the log counts as one positive.
+
+    A negative is a copy of the positive with another item. Only items known before the row's UTC hour are drawn, and
+    none that the row's request acted on at any time. `data.label` is then {column: sampled_label}.
+    """
 
     item: str
-    """The column of what was acted on; a negative is its request with another item."""
+    """The column of what was acted on."""
     per_positive: Count = 4
+    """How many are drawn, with replacement; one that hits an item of the row's own request is dropped."""
     by: Literal["uniform", "popularity", "recent_popularity", "session"] = "popularity"
-    """Out of all items, by how often they occur, by how often within `recent` before the row, or out of the items that
-    others of the same hour touched."""
+    """Out of all known items alike, by how often they occurred, by how often within `recent` before the row's hour, or
+    out of what other requests acted on within `recent`: one vote a request and hour, shared by its items."""
     power: Annotated[float, Field(ge=0)] = 1.0
     """Popularity counts to this power."""
     recent: Duration = timedelta(hours=24)
+    """In whole hours."""
     item_columns: list[str] = []
-    """Columns that belong to the item and come with it."""
+    """Columns that belong to the item and come with it, as they were at its last event before the row's hour."""
     correction: Literal["log_q", "none"] = "log_q"
     """log_q: training scores are shifted by minus the log of how often a negative was drawn, so that served
     probabilities are those of the whole catalogue."""
+
+    @field_validator("recent")
+    @classmethod
+    def _hours(cls, value: timedelta) -> timedelta:
+        if not value or value % timedelta(hours=1):
+            raise PydanticCustomError("hours", "wanted whole hours, 1h or more")
+        return value
 
 
 class Data(Section):
