@@ -1,4 +1,7 @@
-"""Parquet files: page checksums are verified wherever the writer left them."""
+"""Parquet files: page checksums are verified wherever the writer left them.
+
+Values are validated too (UTF-8, places in dictionaries): without checksums nothing else would see a damaged one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from pyarrow import fs
 
-from recdistill.data.formats.footer import Footer, Types
+from recdistill.data.formats.footer import Footer, Types, validated
 
 TITLE = "a Parquet file"
 MAX_GROUP_BYTES = 8 << 30
@@ -20,18 +23,16 @@ _COMPACT_BYTES = 4  # a value: below it, a chunk of strings is dictionary-encode
 
 
 def footer(filesystem: fs.FileSystem, path: str, types: Types | None) -> Footer:
+    limit = f"over {MAX_GROUP_BYTES >> 30} GiB"
     with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
         groups = [parquet.metadata.row_group(n) for n in range(parquet.num_row_groups)]
         for n, group in enumerate(groups):
             if group.total_byte_size > MAX_GROUP_BYTES:
-                raise pa.ArrowInvalid(f"row group {n} of {group.total_byte_size / 2**30:.1f} GiB, over {_LIMIT}")
+                raise pa.ArrowInvalid(f"row group {n} of {group.total_byte_size / 2**30:.1f} GiB, {limit}")
         rows = tuple(group.num_rows for group in groups)
         if sum(rows) != parquet.metadata.num_rows:
             raise pa.ArrowInvalid(f"row groups of {sum(rows)} rows, but {parquet.metadata.num_rows} in its footer")
         return Footer(schema=parquet.schema_arrow, row_groups=rows)
-
-
-_LIMIT = f"{MAX_GROUP_BYTES >> 30} GiB"
 
 
 def scan(
@@ -43,8 +44,8 @@ def scan(
         file.seek(0)
         options = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": _READ_BYTES}
         with pq.ParquetFile(file, read_dictionary=names, **options) as parquet:
-            for batch in parquet.iter_batches(rows, columns=list(columns)):
-                yield pa.Table.from_batches([batch])
+            for batch in parquet.iter_batches(rows, columns=list(columns), use_threads=pa.cpu_count() > 1):
+                yield pa.Table.from_batches([validated(batch)])
 
 
 def _compact(metadata: pq.FileMetaData, columns: Sequence[str], types: Types) -> list[str]:
@@ -79,4 +80,5 @@ def read(
         known = equal if known is None else known & equal
     fragment = form.make_fragment(path, filesystem, partition_expression=known, row_groups=list(groups))
     schema = pa.schema(list(types.items()))
-    return fragment.to_table(schema=schema, columns=list(columns), filter=where)
+    table = fragment.to_table(schema=schema, columns=list(columns), filter=where)
+    return pa.Table.from_batches([validated(batch) for batch in table.to_batches()], schema=table.schema)
