@@ -162,6 +162,7 @@ def small_batch(layout: Layout, num_rows: int = 16, seed: int = 0) -> Batch:
         dense=torch.randn((num_rows, len(layout.dense)), generator=generator),
         label=(torch.arange(num_rows) % 2).float(),
         weight=torch.ones(num_rows),
+        offset=torch.zeros(num_rows),
         request=torch.arange(num_rows) // 4,
         row_id=torch.arange(num_rows),
     )
