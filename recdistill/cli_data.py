@@ -1,4 +1,4 @@
-"""The commands about logs: check, synth, import."""
+"""The commands about logs: check, manifest, synth, import."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ def check(config: Config, overrides: Overrides = None) -> None:
         rows, positives = found[name]["rows"], found[name]["positives"]
         print(f"{name:5}  {begins} to {ends}  {rows:>12,} rows  {positives / rows:7.2%} positive")
     print(f"{len(log.files)} files, {log.num_rows:,} rows, fingerprint {log.fingerprint[:12]}")
+
+
+@data_commands.command("manifest")
+def manifest_command(
+    config: Config,
+    out: Annotated[Path, typer.Argument(help="a JSON file, for data.manifest", show_default=False)],
+    overrides: Overrides = None,
+) -> None:
+    """Write down which files the config's log is, with their sha256, so that a run reads exactly those."""
+    settings = open_config(config, overrides)
+    from recdistill.data.listing import open_data
+    from recdistill.files import write_json
+
+    log = open_data(settings.data)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, log.to_json())
+    print(f"{out}: {len(log.files)} files, {log.num_rows:,} rows, fingerprint {log.fingerprint[:12]}")
 
 
 @data_commands.command()
