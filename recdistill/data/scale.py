@@ -77,7 +77,7 @@ class Moments:
         self.low, self.high = min(self.low, float(numbers.min())), max(self.high, float(numbers.max()))
 
     def scale(self, column: str, transform: str) -> Scale:
-        """The scale that standardises what was added, which was transformed already; it only shifts where no two numbers differ."""
+        """The scale that standardises what was added, which was transformed already; equal numbers are only shifted."""
         differ = self.low < self.high  # the squares of equal numbers are not always 0, for their mean is rounded
         deviation = math.sqrt(self.squares / self.count) if differ else 0.0
         return Scale(column=column, transform=transform, mean=self.mean, deviation=deviation or 1.0)

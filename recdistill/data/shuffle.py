@@ -1,4 +1,4 @@
-"""A random order of any number of rows in no memory: a keyed permutation, so that a position is all there is to save."""
+"""A random order of any number of rows in no memory: a keyed permutation, so that a position is all that is saved."""
 
 from __future__ import annotations
 
