@@ -95,7 +95,7 @@ class Sights:
         item, hour, time, row, num = (np.concatenate([getattr(part, name) for part in found]) for name in names)
         order = np.lexsort((row, time, hour, item))
         first = np.flatnonzero(_begins(item[order], hour[order]))
-        last = order[np.append(first[1:], len(order)) - 1]
+        last = order[np.append(first, len(order))[1:] - 1]
         values = pa.concat_tables([part.values for part in found]).take(pa.array(last)).combine_chunks()
         total = np.add.reduceat(num[order], first) if len(first) else num
         return cls(item=item[last], hour=hour[last], time=time[last], row=row[last], num=total, values=values)

@@ -51,11 +51,20 @@ def write_sampled(source: Log, out: Path, data: Data, seed: int) -> dict[str, in
     found = Counter(dict.fromkeys(COUNTED, 0))
     columns = [name for name in source.types if name not in source.constants]
     for name, pieces in groupby(batches(source, columns), key=lambda piece: piece[0].name):
-        with _Writer(out / (name if name.endswith(".parquet") else f"{name}.parquet")) as writer:
+        with _Writer(_path(out, name)) as writer:
             for file, first, batch in pieces:
                 for table, row in _cut(batch, file.first_row + first, data.negatives):
                     writer.add(_sampled(data, catalogue, draws, table, row, found))
+    for name in [file.name for file in source.files if not file.num_rows]:  # for the contract to see them
+        empty = pa.schema([(column, source.types[column]) for column in columns] + list(ADDED)).empty_table()
+        _path(out, name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(empty, _path(out, name))
     return {"items": len(catalogue.items), **found}
+
+
+def _path(out: Path, name: str) -> Path:
+    """The file of a source's file; other formats become Parquet."""
+    return out / (name if name.endswith(".parquet") else f"{name}.parquet")
 
 
 def survey(source: Log, data: Data) -> Catalogue:
@@ -63,6 +72,8 @@ def survey(source: Log, data: Data) -> Catalogue:
     assert data.negatives is not None
     values = [data.negatives.item, *data.negatives.item_columns]
     by = [] if data.request.column in (None, POSITIVE) else [data.request.column]
+    if not source.num_rows:
+        raise BadInput(problem(source.source, wanted="a log with rows", found="none", remedy="mend data.source"))
     seen = Survey()
     for file, first, batch in batches(source, list(dict.fromkeys([data.time, data.user, *by, *values]))):
         table = pa.Table.from_batches([batch])
