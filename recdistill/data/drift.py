@@ -176,6 +176,11 @@ def _greatest(table: pa.Table, name: str) -> tuple[str | None, float | None]:
     return known.column("feature")[place].as_py(), known.column(name)[place].as_py()
 
 
+def drift_files(folder: Path) -> list[Path]:
+    """The files that `write_drift` wrote; none where it did not."""
+    return [path for path in (folder / _TABLE, folder / _SUMMARY) if path.is_file()]
+
+
 def drift_summary(folder: Path) -> dict[str, Any] | None:
     """What `write_drift` put into drift.json; None where there is none."""
     path = folder / _SUMMARY
@@ -189,12 +194,12 @@ def render(table: pa.Table, worst: int = 10) -> list[str]:
     """
     lines = table.filter(pc.less_equal(table.column("psi_noise"), _MOST_NOISE)).to_pylist()
     lines.sort(key=lambda line: line["psi_noise"] - line["psi"])
-    cells = [["partition", "feature", "rows", "psi", "noise", "js", "unknown", "absent"]]
+    cells = [["window", "partition", "feature", "rows", "psi", "noise", "js", "unknown", "absent"]]
     for line in lines[:worst]:
         shown = [f"{line[name]:.4f}" for name in ("psi", "psi_noise", "js")]
         unknown = "" if line["unknown"] is None else f"{line['unknown']:.2%}"
         absent = f"{line['absent']:.2%} ({line['absent_change']:+.2%})"
-        cells.append([line["partition"], line["feature"], f"{line['rows']:,}", *shown, unknown, absent])
+        cells.append([line["window"], line["partition"], line["feature"], f"{line['rows']:,}", *shown, unknown, absent])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(_padded(cell, width, place) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
@@ -203,4 +208,4 @@ def render(table: pa.Table, worst: int = 10) -> list[str]:
 
 
 def _padded(cell: str, width: int, place: int) -> str:
-    return cell.ljust(width) if place < 2 else cell.rjust(width)
+    return cell.ljust(width) if place < 3 else cell.rjust(width)
