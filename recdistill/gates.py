@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from recdistill.config import Gates
@@ -39,7 +39,8 @@ class Decision:
 
 
 def decide_gates(settings: Gates, evidence: Mapping[str, Any]) -> Decision:
-    """evidence: report (of evaluate), max_difference, parameter_share, and champion: None without one, else
+    """evidence: report (of evaluate), max_difference, parameter_share, drift: None where it was not measured, else
+    {"max_psi", "psi_feature", "max_unknown", "unknown_feature"}, and champion: None without one, else
     {"version", "difference" (metric -> [value, low, high]), "window_end", "candidate_window_end"} or {"error"}."""
     report = evidence["report"]
     shipped = report["models"]["shipped"]
@@ -49,7 +50,19 @@ def decide_gates(settings: Gates, evidence: Mapping[str, Any]) -> Decision:
     gates.append(_below("calibration (ece)", _at(shipped, "ece"), settings.max_ece))
     gates.append(_below("parameters over teacher's", evidence["parameter_share"], settings.max_parameter_share))
     gates.append(_below("bundle against torch", evidence["max_difference"], 1e-4))
+    gates += _of_drift(settings, evidence.get("drift") or {})
     return Decision(gates=(*gates, *_against_champion(settings, evidence["champion"])))
+
+
+def _of_drift(settings: Gates, drift: Mapping[str, Any]) -> list[Gate]:
+    """A gate for each limit that is set; each names the feature that lies furthest off."""
+    limits = (("drift (psi)", settings.max_drift, "psi"), ("unknown ids", settings.max_unknown, "unknown"))
+    gates = [
+        (_below(name, drift.get(f"max_{key}"), most), drift.get(f"{key}_feature"))
+        for name, most, key in limits
+        if most is not None
+    ]
+    return [gate if feature is None else replace(gate, found=f"{gate.found} ({feature})") for gate, feature in gates]
 
 
 def _against_champion(settings: Gates, champion: Mapping[str, Any] | None) -> list[Gate]:

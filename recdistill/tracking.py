@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recdistill import __version__
 from recdistill.config import Run
+from recdistill.data.drift import drift_files, drift_summary
 from recdistill.files import read_json
 from recdistill.registry import Registry, experiment_id
 
@@ -33,7 +34,8 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
         (inputs["decide"] / "decision.json").stat().st_mtime * 1000
     )  # the same on a repeat, which then adds nothing
     _log_data(registry, parent, inputs)
-    _log(registry, parent, _flat(run.model_dump(mode="json")), _result_metrics(report), at)
+    points = [*_result_metrics(report), *_drift_metrics(inputs["prepare"])]
+    _log(registry, parent, _flat(run.model_dump(mode="json")), points, at)
     registry.client.set_tag(parent.info.run_id, "verdict", decision["verdict"])
     for name, params, metrics in _children(run, inputs, report):
         child = _find_or_create(registry, experiment, f"{key}-{name}", name, parent=parent.info.run_id)
@@ -44,6 +46,7 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
         inputs["evaluate"] / "report.json",
         inputs["decide"] / "decision.json",
         inputs["prepare"] / "data.json",
+        *drift_files(inputs["prepare"]),
     ):
         registry.client.log_artifact(run_id, str(path))
     registry.client.log_artifacts(run_id, str(inputs["export"] / exported["shipped"]), "bundle")
@@ -120,6 +123,12 @@ def _result_metrics(report: Mapping[str, Any]) -> Iterator[Point]:
             for end, value in zip(("", "_low", "_high"), found, strict=True):
                 if value is not None:
                     yield (f"{group}.{metric}{end}" if metric else f"{group}{end}"), value, 0
+
+
+def _drift_metrics(folder: Path) -> Iterator[Point]:
+    """drift.max_psi and drift.max_unknown of the test window, where they were measured."""
+    found = drift_summary(folder) or {}
+    return ((f"drift.{name}", found[name], 0) for name in ("max_psi", "max_unknown") if found.get(name) is not None)
 
 
 def _children(

@@ -84,6 +84,47 @@ def test_a_metric_that_was_not_measured_fails_its_floor():
     assert (found["ndcg_at_10 floor"].verdict, found["ndcg_at_10 floor"].found) == ("FAIL", "missing")
 
 
+WITH_DRIFT = SETTINGS.model_copy(update={"max_drift": 0.25, "max_unknown": 0.1})
+DRIFT = {"max_psi": 0.25, "psi_feature": "price", "max_unknown": 0.1, "unknown_feature": "item"}
+
+
+def drift_gates(settings, drift):
+    lines = decide_gates(settings, {**evidence(), "drift": drift}).gates
+    return {gate.name: gate for gate in lines if gate.name in ("drift (psi)", "unknown ids")}
+
+
+def test_drift_at_its_limits_passes_and_names_the_feature():
+    found = drift_gates(WITH_DRIFT, DRIFT)
+    assert {name: gate.verdict for name, gate in found.items()} == {"drift (psi)": "PASS", "unknown ids": "PASS"}
+    assert (found["drift (psi)"].found, found["drift (psi)"].wanted) == ("0.25 (price)", "<= 0.25")
+    assert (found["unknown ids"].found, found["unknown ids"].wanted) == ("0.1 (item)", "<= 0.1")
+
+
+@pytest.mark.parametrize(("field", "name"), [("max_psi", "drift (psi)"), ("max_unknown", "unknown ids")])
+@pytest.mark.parametrize("value", [0.2501, None, math.nan, math.inf, -math.inf])
+def test_drift_beyond_its_limit_missing_or_not_finite_fails_that_gate_and_the_whole(field, name, value):
+    found = drift_gates(WITH_DRIFT, {**DRIFT, field: value})
+    assert [gate.name for gate in found.values() if gate.verdict == "FAIL"] == [name]
+    assert decide_gates(WITH_DRIFT, {**evidence(), "drift": {**DRIFT, field: value}}).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("drift", [None, {}])
+def test_drift_that_was_not_measured_fails_where_a_limit_is_set(drift):
+    found = drift_gates(WITH_DRIFT, drift)
+    assert [(gate.verdict, gate.found) for gate in found.values()] == [("FAIL", "missing")] * 2
+    assert decide_gates(WITH_DRIFT, evidence()).verdict == "FAIL"  # nor where nobody passed it on
+
+
+def test_without_limits_drift_has_no_gate():
+    assert drift_gates(SETTINGS, {**DRIFT, "max_psi": 9.0}) == {}
+    assert list(drift_gates(SETTINGS.model_copy(update={"max_unknown": 0.0}), DRIFT)) == ["unknown ids"]
+
+
+def test_an_unknown_share_of_zero_meets_a_limit_of_zero():
+    gates = SETTINGS.model_copy(update={"max_unknown": 0.0})
+    assert drift_gates(gates, {**DRIFT, "max_unknown": 0.0})["unknown ids"].verdict == "PASS"
+
+
 def test_without_a_champion_there_is_no_baseline_and_the_whole_may_pass():
     decision = decide_gates(SETTINGS, evidence(champion=None))
     assert [gate.verdict for gate in decision.gates].count("NO_BASELINE") == 1
