@@ -1,4 +1,4 @@
-"""Codes: through the values, every place gives back its plain value, whatever the Arrow type and whatever came before."""
+"""Codes: every place gives back its plain value, whatever the Arrow type and whatever came before."""
 
 from decimal import Decimal
 
