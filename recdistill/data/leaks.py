@@ -20,6 +20,7 @@ NULL_TIME = np.iinfo(np.int64).min
 _PRIOR = 10.0  # rows of the mean rate that every value's own rate is smoothed with
 _NUM_BINS = 50
 _FEW_LATER = 10
+_FEWEST = 30  # rows of either class below which an AUC of 1 is luck
 _PURE, _SUPPORT, _COMMON, _MOST_DECIDED = 0.995, 100, 0.9, 0.1
 
 Ints = NDArray[np.int64]
@@ -44,13 +45,16 @@ def leaks(train: Rows, valid: Rows, *, limit: float, exempt: Collection[str] = (
     An id, a bag, the newest id of a history: the smoothed label rate of every id in the train window (`rate_of`). Two
     features of one table: whether they hold the same id. A number: itself, its negative, and the label rate of 50 bins
     of equal size. About 500,000 rows of each window are looked at. exempt: names of features that may know what came of
-    the row, since they feed the teacher only. A limit of 1 finds nothing.
+    the row, since they feed the teacher only. A limit of 1 finds
+    nothing, and so does a valid window with fewer than 30 rows of a class.
     """
     if limit >= 1:
         return []
     probes = list(_probes(train.layout, exempt))
     there, there_label = _read(train, probes)
     here, here_label = _read(valid, probes)
+    if min(here_label.sum(), len(here_label) - here_label.sum()) < _FEWEST:
+        return []
     lines = []
     for probe in probes:
         given = (there.pop(probe.title), there_label, here.pop(probe.title), here_label)

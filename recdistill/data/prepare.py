@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.admit import admit
 from recdistill.data.contract import check_types
+from recdistill.data.drift import drift, write_drift
 from recdistill.data.encoder import Encoder
+from recdistill.data.leaks import leaks
 from recdistill.data.logs import Log, open_data
 from recdistill.data.negatives import sampled_log
 from recdistill.data.parts import read_parts
 from recdistill.data.raw import check_columns
 from recdistill.data.split import SPLITS, Windows
+from recdistill.data.store import open_rows
 from recdistill.data.view import View, open_view
 from recdistill.data.write import encode
 from recdistill.files import write_json
@@ -64,6 +68,7 @@ def prepare(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     found = survey(run, log, view)
     encoder = encode(run, view, out, SPLITS)
     encoder.save(out / "encoder")
+    _watch(run, log, encoder, out)
     about = {"fingerprint": log.fingerprint, "num_files": len(log.files), "source": log.source, "extra": log.extra}
     write_json(out / "log.json", log.to_json())
     write_json(out / "data.json", {**about, **found.to_json(), "encoder": encoder.digest})
@@ -97,6 +102,29 @@ def survey(run: Run, log: Log, view: View) -> Survey:
         raise BadInput(lines)
     positives = tuple(int(positive) for positive in num_positives)
     return Survey(windows=view.windows, num_rows=tuple(num_rows.tolist()), num_positives=positives)
+
+
+def _watch(run: Run, log: Log, encoder: Encoder, out: Path) -> None:
+    """BadInput for features that know the label too well; write how far the partitions drifted from the train window."""
+    windows = {name: open_rows(out, name, encoder.layout) for name in SPLITS}
+    privileged = run.features.privileged
+    limit = run.data.contract.max_single_auc
+    if lines := leaks(windows["train"], windows["valid"], limit=limit, exempt=privileged):
+        raise BadInput(lines)
+    names, of_file = _partitions(log)
+    ends = np.array([file.first_row + file.num_rows for file in log.files])
+
+    def partition_of(row_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        return of_file[np.searchsorted(ends, row_id, side="right")]
+
+    write_drift(out, drift(windows, partition_of, names, keep_negatives=run.data.keep_negatives))
+
+
+def _partitions(log: Log) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of the partitions, and that of every file: its hive keys, else the file itself."""
+    titles = [", ".join(f"{k}={v}" for k, v in file.partition.items()) or file.name for file in log.files]
+    names = list(dict.fromkeys(titles))
+    return names, np.array([names.index(title) for title in titles], dtype=np.int64)
 
 
 def look(run: Run, scratch: Path) -> tuple[Log, Survey]:
