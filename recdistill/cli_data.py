@@ -60,21 +60,57 @@ def synth(
     items: Annotated[int, typer.Option(min=2)] = 500,
     days: Annotated[int, typer.Option(min=3)] = 20,
     seed: Annotated[int, typer.Option(min=0)] = 7,
+    flip: Annotated[float, typer.Option(help="share of labels that are turned round")] = 0.0,
+    position_bias: Annotated[float, typer.Option(help="one item in k^BIAS is examined at position k")] = 0.15,
+    newborn: Annotated[float, typer.Option(help="share of items born after the first day")] = 0.1,
+    base_drift: Annotated[float, typer.Option(help="by which all logits move over the days")] = 0.0,
+    with_truth: Annotated[bool, typer.Option(help="also a column true_logit: never a feature")] = False,
+    wide: Annotated[str, typer.Option(help="IDSxNUMBERS, as in 20x13: a wide log for benchmarks instead")] = "",
+    cardinality: Annotated[int, typer.Option(help="of every id column of a wide log")] = 2_000,
+    skew: Annotated[float, typer.Option(help="of the ids of a wide log; 0 is uniform")] = 0.0,
+    strings: Annotated[bool, typer.Option(help="8 hex digits as the ids of a wide log")] = False,
+    truth: Annotated[bool, typer.Option(help="print the ceiling of a log that is there; writes nothing")] = False,
 ) -> None:
-    """Generate a log with a planted truth, as Parquet partitioned by day."""
+    """Generate a log with a planted truth, as Parquet partitioned by day; prints the best that a model can reach."""
+    from time import perf_counter
+
+    from recdistill.data import synth_wide
     from recdistill.data.synth import World
     from recdistill.data.synth import synth as generate
-    from recdistill.files import manifest
-    from recdistill.problems import BadInput, problem
+    from recdistill.data.synth_files import read_truth
+    from recdistill.data.synth_truth import ceiling_lines
 
-    about = manifest(folder) or {}
-    if folder.exists() and about.get("made_by") != "recdistill synth":
-        remedy = "give a folder that does not exist"
-        raise BadInput(
-            problem(str(folder), wanted="no folder, or a generated log", found="something else", remedy=remedy)
+    started = perf_counter()
+    if wide and not truth:
+        num_ids, num_numbers = synth_wide.shape(wide)
+        written = synth_wide.wide(
+            folder,
+            rows,
+            num_ids=num_ids,
+            num_numbers=num_numbers,
+            cardinality=cardinality,
+            seed=seed,
+            kind="string" if strings else "int64",
+            skew=skew,
         )
-    world = World(num_users=users, num_items=items, num_days=days, seed=seed)
-    print(f"{folder}: {generate(folder, rows, world):,} rows of {users:,} users and {items:,} items over {days} days")
+        said = f"{num_ids} ids and {num_numbers} numbers, {cardinality:,} values an id"
+    elif not truth:
+        world = World(
+            num_users=users,
+            num_items=items,
+            num_days=days,
+            seed=seed,
+            flip=flip,
+            position_bias=position_bias,
+            newborn=newborn,
+            base_drift=base_drift,
+        )
+        written = generate(folder, rows, world, with_truth=with_truth)
+        said = f"{users:,} users and {items:,} items over {days} days"
+    if not truth:
+        speed = written / (perf_counter() - started)
+        print(f"{folder}: {written:,} rows of {said}, {speed:,.0f} rows/s")
+    print("\n".join(ceiling_lines(read_truth(folder))))
 
 
 @data_commands.command("import")

@@ -1,141 +1,145 @@
-"""A log generator with a planted truth: tastes that drift, popular items, noisy clicks; any size in constant memory."""
+"""A log generator with a planted truth: tastes that drift, popular and newborn items, sessions, noisy clicks; any size.
+
+Memory does not grow with the rows: a part of a day is drawn, counted and written before the next.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recdistill.files import whole_folder
+from recdistill.data.synth_files import MADE_BY, MAX_DICTIONARY, TRUTH, refuse_others, write_parts
+from recdistill.data.synth_requests import Requests, requests_of_day
+from recdistill.data.synth_truth import Tally, logits
+from recdistill.data.synth_world import CATEGORIES, COUNTRIES, Planted, World, cells, plant, popular, relevance_of
+from recdistill.files import whole_folder, write_json
+from recdistill.problems import BadInput, problem
+
+__all__ = ["World", "synth"]
 
 _FIRST_DAY = np.datetime64("2026-01-01", "us")
 _DAY_US = 86_400_000_000
-_CATEGORIES = ("books", "films", "games", "garden", "kitchen", "music", "sport", "toys", "tools", "travel")
-_COUNTRIES = ("at", "be", "ch", "de", "dk", "es", "fr", "it", "nl", "pl", "pt", "se")
-_ROWS_PER_CHUNK = 50_000
+_ROWS_PER_CHUNK = 100_000
+_COLUMNS = [
+    ("user_id", pa.int64()),
+    ("item_id", pa.int64()),
+    ("categories", pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+    ("country", pa.dictionary(pa.int8(), pa.string())),
+    ("price", pa.float64()),
+    ("timestamp", pa.timestamp("us", tz="UTC")),
+    ("session_id", pa.int64()),
+    ("request_id", pa.int64()),
+    ("position", pa.int16()),
+    ("clicked", pa.int8()),
+    ("dwell_s", pa.float32()),
+]
+_REPEATING = [
+    *("user_id", "categories.list.element", "country", "timestamp"),
+    *("session_id", "request_id", "position", "clicked"),
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """The planted truth. Sizes are counts; noise is the deviation of the logit's part that no feature explains."""
+def synth(folder: Path, num_rows: int, world: World, *, with_truth: bool = False) -> int:
+    """Write day=YYYY-MM-DD/part-0000.parquet and on under `folder`, whole or not at all; returns the number of rows.
 
-    num_users: int
-    num_items: int
-    num_days: int
-    seed: int
-    width: int = 4
-    candidates: int = 12
-    noise: float = 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Truth:
-    taste: NDArray[np.float64]  # [users, width]
-    drift: NDArray[np.float64]  # [users, width], by which a taste moves over all days
-    item: NDArray[np.float64]  # [items, width]
-    quality: NDArray[np.float64]  # [items]
-    popularity: NDArray[np.float64]  # [items], sums to 1
-    category: NDArray[np.int64]  # [items, 2]
-    price: NDArray[np.float64]  # [items]
-    country: NDArray[np.int64]  # [users]
-
-
-def synth(folder: Path, num_rows: int, world: World) -> int:
-    """Write day=YYYY-MM-DD/part-0.parquet under `folder`, whole or not at all; returns the number of rows.
-
-    Columns: user_id, item_id, categories (list), country, price, timestamp, request_id, clicked. The click's logit is
-    taste . item + quality + noise, with a taste that moves from day to day: past clicks tell more than the user's id.
+    Columns: user_id, item_id, categories (list), country, price, timestamp, session_id, request_id, position (from 1),
+    clicked, dwell_s (exp(3 + z/2 + 0.8 e) seconds with e standard normal, null where not clicked); with `with_truth`
+    also true_logit, the log-odds that the click was drawn with: never a feature. Rows are in order of time. The ceiling
+    is left beside them in _truth.json. BadInput where the folder is something else than a generated log.
     """
-    truth = _truth(world)
-    per_day = -(-num_rows // world.num_days)
-    requests_per_day = -(-per_day // world.candidates)
+    refuse_others(folder)
+    if num_rows < 1:
+        raise BadInput(problem("rows", wanted="1 or more", found=str(num_rows), remedy="ask for more rows"))
+    planted = plant(world)
+    tally = Tally(planted.probability)
+    requests_per_day = -(-num_rows // (world.num_days * world.candidates))
+    dictionary = [*_REPEATING, *(["item_id", "price"] if world.num_items <= MAX_DICTIONARY else [])]
     written = 0
-    with whole_folder(folder, {"made_by": "recdistill synth"}) as unfinished:
+    with whole_folder(folder, MADE_BY) as unfinished:
         for day in range(world.num_days):
-            generator = np.random.default_rng([world.seed, 1, day])
             date = str((_FIRST_DAY + day * _DAY_US).astype("datetime64[D]"))
-            path = unfinished / f"day={date}" / "part-0.parquet"
-            path.parent.mkdir()
-            with pq.ParquetWriter(path, _schema(), write_page_checksum=True) as writer:
-                for first in range(0, requests_per_day, _ROWS_PER_CHUNK // world.candidates):
-                    count = min(_ROWS_PER_CHUNK // world.candidates, requests_per_day - first)
-                    table = _requests(world, truth, generator, day, first, count, requests_per_day)
-                    writer.write_table(table)
-                    written += table.num_rows
+            rows = _Day(world, planted, tally, day, requests_per_day, with_truth)
+            written += write_parts(unfinished / f"day={date}", rows.tables(), dictionary)
+        write_json(unfinished / TRUTH, {"world": asdict(world), **tally.to_json()})
     return written
 
 
-def _truth(world: World) -> _Truth:
-    generator = np.random.default_rng([world.seed, 0])
-    width, scale = world.width, world.width**-0.25
-    category = np.stack([generator.integers(0, len(_CATEGORIES), world.num_items) for _ in range(2)], axis=1)
-    centre = generator.normal(0, scale, (len(_CATEGORIES), width))
-    item = centre[category].mean(axis=1) + 0.5 * generator.normal(0, scale, (world.num_items, width))
-    popularity = 1 / (np.arange(world.num_items) + 10.0)
-    generator.shuffle(popularity)
-    country = generator.integers(0, len(_COUNTRIES), world.num_users)
-    lean = generator.normal(0, 0.4 * scale, (len(_COUNTRIES), width))
-    return _Truth(
-        taste=lean[country] + generator.normal(0, 1.5 * scale, (world.num_users, width)),
-        drift=generator.normal(0, 1.5 * scale, (world.num_users, width)),
-        item=item,
-        quality=generator.normal(0, 0.6, world.num_items),
-        popularity=popularity / popularity.sum(),
-        category=category,
-        price=np.exp(generator.normal(3, 1, world.num_items)),
-        country=country,
-    )
+class _Day:
+    """Draws a day's rows; each kind of draw has its own stream, so that the chunks' size changes nothing."""
+
+    def __init__(
+        self, world: World, planted: Planted, tally: Tally, day: int, num_requests: int, with_truth: bool
+    ) -> None:
+        self.world, self.planted, self.tally, self.day = world, planted, tally, day
+        self.num_requests = num_requests
+        self.shelf = planted.shelf(day)
+        self.what, self.coin, self.dwell = (np.random.default_rng([world.seed, 1, day, stream]) for stream in (4, 5, 6))
+        self.probability = planted.probability.reshape(-1).astype(np.float32)
+        self.true_logit = logits(planted.probability) if with_truth else None
+        self.schema = pa.schema([*_COLUMNS, *([("true_logit", pa.float32())] if with_truth else [])])
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows in order of time, counted in the tally."""
+        size = max(1, _ROWS_PER_CHUNK // self.world.candidates)
+        for requests in requests_of_day(self.day, self.num_requests, self.world.num_users, self.world.seed, size):
+            for part in requests.cut(size):
+                yield self._table(part)
+
+    def _table(self, requests: Requests) -> pa.Table:
+        planted, num_requests, width = self.planted, len(requests.user), self.world.candidates
+        item = self.shelf[popular(self.what.random(num_requests * width), len(self.shelf))]
+        where = (self.day + requests.time / _DAY_US) / self.world.num_days  # in [0, 1) of the log's time
+        cell = cells(self._relevance(requests.user, where, item))
+        position = np.tile(np.arange(width, dtype=np.int16), num_requests)
+        place = cell * np.int32(width) + position
+        clicked = self.coin.random(len(place), dtype=np.float32) < self.probability[place]
+        self.tally.add(place, clicked, int(np.searchsorted(where, 0.9)) * width)
+        moment = (_FIRST_DAY.astype(np.int64) + self.day * _DAY_US) + requests.time
+        columns = {
+            "user_id": np.repeat(requests.user, width),
+            "item_id": item.astype(np.int64),
+            "categories": _pairs(planted.category[item]),
+            "country": _named(np.repeat(planted.country[requests.user], width), COUNTRIES),
+            "price": planted.price[item],
+            "timestamp": pa.array(np.repeat(moment, width)).cast(pa.timestamp("us", tz="UTC")),
+            "session_id": np.repeat(requests.session, width),
+            "request_id": np.repeat(self.day * self.num_requests + requests.number, width),
+            "position": position + np.int16(1),
+            "clicked": clicked.view(np.int8),
+            "dwell_s": self._dwell(cell, clicked),
+        }
+        if self.true_logit is not None:
+            columns["true_logit"] = self.true_logit[place]
+        return pa.table(columns, schema=self.schema)
+
+    def _relevance(
+        self, user: NDArray[np.int64], where: NDArray[np.float64], item: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """[requests * candidates] relevance before rounding. user, where: [requests]."""
+        aside = (where - 0.5).astype(np.float32)
+        total = self.planted.quality[item].reshape(len(user), -1)
+        total += (np.float32(self.world.base_drift) * aside)[:, None]
+        for taste, drift, factor in zip(self.planted.taste, self.planted.drift, self.planted.item, strict=True):
+            total += (taste[user] + drift[user] * aside)[:, None] * factor[item].reshape(total.shape)
+        return total.reshape(-1)
+
+    def _dwell(self, cell: NDArray[np.int32], clicked: NDArray[np.bool_]) -> pa.Array:
+        seconds = np.zeros(len(cell), dtype=np.float32)
+        drawn = self.dwell.standard_normal(int(clicked.sum()), dtype=np.float32) * np.float32(0.8)
+        seconds[clicked] = np.exp(drawn + (3 + relevance_of(cell[clicked]) / 2).astype(np.float32))
+        return pa.array(seconds, mask=~clicked)
 
 
-def _schema() -> pa.Schema:
-    return pa.schema(
-        [
-            ("user_id", pa.int64()),
-            ("item_id", pa.int64()),
-            ("categories", pa.list_(pa.string())),
-            ("country", pa.string()),
-            ("price", pa.float64()),
-            ("timestamp", pa.timestamp("us", tz="UTC")),
-            ("request_id", pa.int64()),
-            ("clicked", pa.int8()),
-        ]
-    )
+def _named(codes: NDArray[np.int8], names: tuple[str, ...]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(codes, pa.array(names))
 
 
-def _requests(
-    world: World,
-    truth: _Truth,
-    generator: np.random.Generator,
-    day: int,
-    first: int,
-    count: int,
-    per_day: int,
-) -> pa.Table:
-    """`count` requests of one day from the `first` on, evenly spread over the day, as a table of their candidates."""
-    user = np.repeat(generator.integers(0, world.num_users, count), world.candidates)
-    item = generator.choice(world.num_items, count * world.candidates, p=truth.popularity)
-    place = (day + np.arange(first, first + count) / per_day) / world.num_days
-    taste = truth.taste[user] + truth.drift[user] * np.repeat(place - 0.5, world.candidates)[:, None]
-    logit = (taste * truth.item[item]).sum(axis=1) + truth.quality[item] - 0.6
-    logit += generator.normal(0, world.noise, len(logit))
-    clicked = generator.random(len(logit)) < 1 / (1 + np.exp(-logit))
-    moment = _FIRST_DAY.astype(np.int64) + (place * world.num_days * _DAY_US).astype(np.int64)
-    names, offsets = (
-        np.array(_CATEGORIES)[truth.category[item]],
-        np.arange(0, 2 * len(item) + 1, 2, dtype=np.int32),
-    )
-    columns = {
-        "user_id": user,
-        "item_id": item,
-        "categories": pa.ListArray.from_arrays(offsets, pa.array(names.reshape(-1))),
-        "country": pa.array(np.array(_COUNTRIES)[truth.country[user]]),
-        "price": truth.price[item],
-        "timestamp": pa.array(np.repeat(moment, world.candidates)).cast(pa.timestamp("us", tz="UTC")),
-        "request_id": np.repeat(day * per_day + np.arange(first, first + count), world.candidates),
-        "clicked": pa.array(clicked.astype(np.int8)),
-    }
-    return pa.table(columns, schema=_schema())
+def _pairs(codes: NDArray[np.int8]) -> pa.ListArray:
+    """codes: [n, 2]."""
+    offsets = np.arange(0, codes.size + 1, 2, dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, _named(codes.reshape(-1), CATEGORIES))
