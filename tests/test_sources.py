@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -291,10 +292,22 @@ def test_a_store_that_never_answers_is_given_up(s3, monkeypatch):
         assert time.monotonic() - begin < 20
 
 
-def test_a_store_that_denies_is_told_to_have_done_so(monkeypatch):
-    for found in ("AWS Error ACCESS_DENIED during HeadObject operation", "HTTP status 403"):
-        with pytest.raises(BadInput, match="mend the AWS_\\* credentials"), sources.answering("s3://logs/x"):
-            raise OSError(found)
+def ask_for_credentials(port, after):
+    """From how many requests on the server knows its users, of which there are none."""
+    plain = {"Content-Type": "text/plain"}
+    with urlopen(Request(f"http://127.0.0.1:{port}/moto-api/reset-auth", after.encode(), plain)) as answer:
+        assert answer.status == 200
+
+
+def test_a_store_that_denies_is_told_to_have_done_so(s3, _s3_port):
+    put(s3, "logs/x", {"a.parquet": log_table(3)})
+    ask_for_credentials(_s3_port, "0")
+    try:
+        line = the_line(problems("s3://logs/x"), "data.source s3://logs/x: wanted a place that can be read")
+    finally:
+        ask_for_credentials(_s3_port, "inf")
+    assert line.endswith("mend the AWS_* credentials or the rights")
+    assert names("s3://logs/x") == ["a.parquet"]
 
 
 def test_a_log_in_cloud_storage_is_the_log_on_disk(_gcs_port, monkeypatch):

@@ -130,15 +130,15 @@ def open_log(
     else:
         form, wanted = manifests.read_manifest(manifest)
         names = list(wanted)
-    seen = _look(place, form, names)
+    seen = _look(place, form, names, columns)
     problems = manifests.damaged(place, seen, wanted or {})
     if problems:
         raise BadInput(problems)
     return _log(place, form, seen, columns)
 
 
-def _look(place: sources.Place, form: str, names: list[str]) -> list[manifests.Seen]:
-    return manifests.look(place, form, names, None if form != "csv" else _inferred(place, names))
+def _look(place: sources.Place, form: str, names: list[str], columns: Sequence[str] | None) -> list[manifests.Seen]:
+    return manifests.look(place, form, names, _inferred(place, names) if form == "csv" else None, columns)
 
 
 def _inferred(place: sources.Place, names: list[str]) -> dict[str, pa.DataType]:
@@ -146,7 +146,7 @@ def _inferred(place: sources.Place, names: list[str]) -> dict[str, pa.DataType]:
     types: dict[str, pa.DataType] = {}
     for name in names:
         try:
-            footer = FORMATS["csv"].footer(place.filesystem, place.path(name), None)
+            footer = FORMATS["csv"].footer(place.filesystem, place.path(name), None, None)
         except (OSError, pa.ArrowException):
             continue
         if sum(footer.row_groups):

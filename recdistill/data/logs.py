@@ -125,7 +125,9 @@ def _complete(table: pa.Table, log: Log, file: LogFile, columns: Sequence[str], 
     for name, found in zip(columns, table.schema.types, strict=True):
         wanted = log.types[name]
         plain = found.value_type if pt.is_dictionary(found) and not pt.is_dictionary(wanted) else found
-        large = plain is not found and pt.is_large_string(wanted)  # Arrow's reader knows dictionaries of short ones only
+        large = plain is not found and pt.is_large_string(
+            wanted
+        )  # Arrow's reader knows dictionaries of short ones only
         if not plain.equals(pa.string() if large else wanted):
             raise pa.ArrowInvalid(f"column {name} of type {found} instead of {wanted}")
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,17 @@ def sha256_of(filesystem: fs.FileSystem, path: str) -> str:
     return value.hexdigest()
 
 
-def look(place: Place, form: str, names: Iterable[str], types: Types | None = None) -> list[Seen]:
-    """Hash the files and read their footers, in threads. BadInput with a line for every file that is none."""
+def look(
+    place: Place, form: str, names: Iterable[str], types: Types | None, columns: Sequence[str] | None
+) -> list[Seen]:
+    """Hash the files and read their footers, in threads. BadInput with a line for every file that is none.
+
+    types, columns: what CSV files must hold, and in which columns that is looked at.
+    """
 
     def one(name: str) -> Seen | str:
         try:
-            return _look(place, form, name, types)
+            return _look(place, form, name, types, columns)
         except (OSError, pa.ArrowException, ValueError) as error:
             wanted = FORMATS[form].TITLE
             return problem(place.path(name), wanted=wanted, found=first_line(error), remedy=REMEDY)
@@ -71,10 +76,10 @@ def look(place: Place, form: str, names: Iterable[str], types: Types | None = No
     return [seen for seen in found if isinstance(seen, Seen)]
 
 
-def _look(place: Place, form: str, name: str, types: Types | None) -> Seen:
+def _look(place: Place, form: str, name: str, types: Types | None, columns: Sequence[str] | None) -> Seen:
     path = place.path(name)
     stamp = stamp_of(place.filesystem, path)
-    footer = FORMATS[form].footer(place.filesystem, path, types)
+    footer = FORMATS[form].footer(place.filesystem, path, types, columns)
     names = footer.schema.names
     if len(set(names)) < len(names):
         raise pa.ArrowInvalid("a column name that stands twice")

@@ -20,8 +20,11 @@ class Format(Protocol):
 
     TITLE: str
 
-    def footer(self, filesystem: fs.FileSystem, path: str, types: Types | None) -> Footer:
-        """The file's columns and groups of rows. types: what a file without types of its own must hold."""
+    def footer(
+        self, filesystem: fs.FileSystem, path: str, types: Types | None, columns: Sequence[str] | None
+    ) -> Footer:
+        """The file's columns and groups of rows. types: what a file without types of its own must hold, in `columns`
+        or, where that is None, in all."""
 
     def scan(
         self, filesystem: fs.FileSystem, path: str, columns: Sequence[str], types: Types, rows: int, compact: bool

@@ -13,7 +13,7 @@ from recdistill.data.formats.footer import Footer, Types, filtered, validated
 TITLE = "an Arrow file"
 
 
-def footer(filesystem: fs.FileSystem, path: str, types: Types | None) -> Footer:
+def footer(filesystem: fs.FileSystem, path: str, types: Types | None, columns: Sequence[str] | None) -> Footer:
     with filesystem.open_input_file(path) as file:
         schema = ipc.open_file(file).schema
         file.seek(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import pyarrow as pa
@@ -23,24 +24,27 @@ _LINE = re.compile(r"Row #(\d+): ?")
 _COLUMN = re.compile(r"In CSV column #(\d+): ?")
 
 
-def footer(filesystem: fs.FileSystem, path: str, types: Types | None) -> Footer:
+def footer(filesystem: fs.FileSystem, path: str, types: Types | None, columns: Sequence[str] | None) -> Footer:
     """One group of all rows, counted by reading them. types: None infers them from the first block,
     whose rows are then the only ones counted."""
-    with _open(filesystem, path, {}, []) as reader:
+    with _located(filesystem, path), _open(filesystem, path, {}, []) as reader:
         header, some = reader.schema, sum(batch.num_rows for batch in islice(reader, 1))
     if len(set(header.names)) < len(header):
         raise pa.ArrowInvalid("a column name that stands twice in the header")
     if types is None:
         return Footer(schema=pa.schema([(field.name, _kind(field.type)) for field in header]), row_groups=(some,))
-    wanted = [name for name in header.names if name in types] or header.names[:1]
-    num_rows = sum(len(table) for table in scan(filesystem, path, wanted, types, _BLOCK_BYTES, False))
+    wanted = [name for name in header.names if name in types and (columns is None or name in columns)]
+    num_rows = sum(
+        len(table)
+        for table in scan(filesystem, path, wanted or header.names[:1], {n: types[n] for n in wanted}, 1 << 20, False)
+    )
     schema = pa.schema([(name, types.get(name, pa.string())) for name in header.names])
     return Footer(schema=schema, row_groups=(num_rows,))
 
 
 def _kind(inferred: pa.DataType) -> pa.DataType:
-    """Fractions of a second and values may come after the first block."""
-    if pt.is_null(inferred):
+    """Fractions of a second and values may come after the first block; what is no UTF-8 is then refused."""
+    if pt.is_null(inferred) or pt.is_binary(inferred):
         return pa.string()
     return pa.timestamp("us", inferred.tz) if pt.is_timestamp(inferred) else inferred
 
@@ -62,13 +66,18 @@ def _open(filesystem: fs.FileSystem, path: str, types: Types, columns: Sequence[
 def scan(
     filesystem: fs.FileSystem, path: str, columns: Sequence[str], types: Types, rows: int, compact: bool
 ) -> Iterator[pa.Table]:
+    demanded = {name: types[name] for name in columns if name in types}
+    with _located(filesystem, path), _open(filesystem, path, demanded, columns) as reader:
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            for first in range(0, len(table), rows):
+                yield table.slice(first, rows)
+
+
+@contextmanager
+def _located(filesystem: fs.FileSystem, path: str) -> Iterator[None]:
     try:
-        demanded = {name: types[name] for name in columns if name in types}
-        with _open(filesystem, path, demanded, columns) as reader:
-            for batch in reader:
-                table = pa.Table.from_batches([batch])
-                for first in range(0, len(table), rows):
-                    yield table.slice(first, rows)
+        yield
     except pa.ArrowInvalid as error:
         raise pa.ArrowInvalid(_readable(str(error), filesystem, path)) from None
 
