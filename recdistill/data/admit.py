@@ -1,4 +1,4 @@
-"""Which rows take part: repeated and future events are left out, the whole log is judged, all bad rows are written down."""
+"""Which rows take part: without repeated and future events; the whole log is judged, and bad rows written down."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from recdistill.data.contract import Broken, check_whole, in_the_future, repeats
 from recdistill.data.logs import Log
 from recdistill.data.parts import QUARANTINE, Part, Segment
 from recdistill.data.quarantine import Quarantine
+from recdistill.data.tables import splitmix
 from recdistill.data.view import Dropped, segments
 from recdistill.problems import BadInput
 
@@ -35,18 +36,37 @@ def admit(run: Run, log: Log, parts: Sequence[Part], out: Path, now: datetime | 
     quarantine = Quarantine(Path(run.folder) / QUARANTINE, run.data.contract.max_quarantined)
     for part in parts:
         quarantine.merge(part.folder / QUARANTINE, part.file)
-    seen_before = repeats([segment["key event"] for segment in found]) if run.data.contract.unique else None
+    again = _repeated(found) if run.data.contract.unique else [np.empty(0, dtype=np.int64)] * len(found)
     for number, segment in enumerate(found):
         late = in_the_future(segment["time"], clock, run.data.contract)
-        again = np.empty(0, dtype=np.int64) if seen_before is None else seen_before[number]
-        _write(run, quarantine, segment, late, again)
-        if len(late) or len(again):
-            dropped[number] = np.isin(np.arange(len(segment)), np.concatenate([late, again]))
+        _write(run, quarantine, segment, late, again[number])
+        if len(late) or len(again[number]):
+            dropped[number] = np.isin(np.arange(len(segment)), np.concatenate([late, again[number]]))
     quarantine.finish(log.num_rows)
     _judge(run, log, parts, dropped)
     Path(run.folder, QUARANTINE).rename(out / QUARANTINE)
     np.save(out / DROPPED, _numbers(log, out / QUARANTINE))
     return dropped
+
+
+def _repeated(found: Sequence[Segment]) -> list[Ints]:
+    """Places in each segment of events that came before, and of the negatives that were drawn for such events."""
+    keys = []
+    for segment in found:
+        happened, key = segment.happened, segment["key event"]
+        # a negative has its positive's columns and is no repeat of it: its own number is its key
+        keys.append(
+            key
+            if happened is None
+            else np.where(happened, key, splitmix(segment.row_id.view(np.uint64)).view(np.int64))
+        )
+    again = repeats(keys)
+    if not found or found[0].happened is None:
+        return again
+    positives = np.concatenate(
+        [segment.numbers("positive")[places] for segment, places in zip(found, again, strict=True)]
+    )
+    return [np.flatnonzero(np.isin(segment.numbers("positive"), positives)) for segment in found]
 
 
 def _write(run: Run, quarantine: Quarantine, segment: Segment, late: Ints, again: Ints) -> None:

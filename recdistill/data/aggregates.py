@@ -30,14 +30,14 @@ class Aggregates:
     def __init__(self, run: Run, view: View, folder: Path, encoder: Encoder | None = None) -> None:
         self.specs = run.features.aggregates
         means = {s.title for s in self.specs if s.value == "mean"} if encoder is None else set()
-        self.means = {s.title: _mean(run, s, view) for s in self.specs if s.title in means}
+        self.means = {s.title: _mean(s, view) for s in self.specs if s.title in means}
         self.means |= {} if encoder is None else encoder.means
         num_rows = sum(len(piece) for piece in view.slices()) if self.specs else 0
         self.found = {}
         for number, spec in enumerate(self.specs):
             path = folder / f"aggregate-{number:02d}"
             path.mkdir(parents=True)
-            self.found[spec.title] = _build(run, view, spec, path, num_rows)
+            self.found[spec.title] = _build(view, spec, path, num_rows)
 
     def __call__(self, piece: Slice) -> dict[str, Numbers]:
         """[n] of each aggregate: a count, a smoothed mean, or seconds (NaN where nothing came before)."""
@@ -55,37 +55,30 @@ class Aggregates:
         return out
 
 
-def _mean(run: Run, spec: Aggregate, view: View) -> float:
+def _mean(spec: Aggregate, view: View) -> float:
     """Of the outcome over the train window: what the mean of a key without events is taken to be."""
     total = num = 0.0
     for piece in view.slices():
-        value, event = _outcome(run, spec, piece)
+        value, event = _outcome(spec, piece)
         inside = piece.train & event & ~np.isnan(value)
         total, num = total + float(value[inside].sum()), num + float(inside.sum())
     return total / num if num else 0.0
 
 
-def _outcome(run: Run, spec: Aggregate, piece: Slice) -> tuple[Numbers, NDArray[np.bool_]]:
+def _outcome(spec: Aggregate, piece: Slice) -> tuple[Numbers, NDArray[np.bool_]]:
     """[n] the outcome, and whether the row is an event that counts."""
     value = piece["label"].astype(np.float64) if spec.of is None else piece.of(piece.segment.numbers(spec.of))
-    event = is_event(run, piece)
+    event = piece.happened
     if spec.of is not None and spec.value != "mean":
         event = event & ~np.isnan(value) & (value != 0)
     return value, event & ~np.isnan(value)
 
 
-def is_event(run: Run, piece: Slice) -> NDArray[np.bool_]:
-    """[n] whether a row happened; a drawn negative did not."""
-    if run.data.negatives is None:
-        return np.ones(len(piece), dtype=bool)
-    return piece.of(piece.segment.numbers("event")) > 0
-
-
-def _build(run: Run, view: View, spec: Aggregate, folder: Path, num_rows: int) -> tuple[Numbers, Numbers]:
+def _build(view: View, spec: Aggregate, folder: Path, num_rows: int) -> tuple[Numbers, Numbers]:
     """Memory-mapped by slot: the sum (or the last time) and the count of what was known."""
     buckets = Buckets(folder, _FIELDS, num_rows)
     for piece in view.slices():
-        value, event = _outcome(run, spec, piece)
+        value, event = _outcome(spec, piece)
         row, key = _keys(piece, spec.by)
         time, slots = piece["time"], piece.slots
         fields = {"key": key, "time": time[row], "slot": slots[row], "event": event[row]}

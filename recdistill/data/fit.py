@@ -142,14 +142,15 @@ def fit_tables(run: Run, view: View, sources: Mapping[str, Source], before: Enco
 
 
 def _counted(piece: Slice, source: Source) -> tuple[pa.Array, Ints]:
-    """The values of a source and how often each stands in the train rows of a slice."""
+    """The values of a source and how often each stands in the train window's events of a slice."""
     key = source_key(source)
     values = piece.segment.values(key)
     counts = np.zeros(len(values) + 1, dtype=np.int64)
-    whole = bool(piece.train.all())
+    events = piece.train & piece.happened
+    whole = bool(events.all())
     for codes in piece.segment.codes(key):
         now = piece.of(codes)
-        counts += np.bincount((now if whole else now[piece.train]) + 1, minlength=len(values) + 1)
+        counts += np.bincount((now if whole else now[events]) + 1, minlength=len(values) + 1)
     return values, counts[1:]
 
 

@@ -92,7 +92,7 @@ def plan_of(run: Run, log: Log) -> Plan:
 
 
 def _sampled(run: Run) -> list[str]:
-    return [] if run.data.negatives is None else ["event", "offset"]
+    return [] if run.data.negatives is None else ["event", "offset", "positive"]
 
 
 class Coders:
@@ -144,6 +144,11 @@ class Segment:
     def row_id(self) -> Ints:
         """[n] numbers of the rows in the whole log."""
         return self["row"] + self.file.first_row
+
+    @property
+    def happened(self) -> NDArray[np.bool_] | None:
+        """[n] which rows are events; None where all are, as drawn negatives are not."""
+        return self.numbers("event") > 0 if "number event" in self._rows.schema.names else None
 
     @property
     def keys(self) -> set[str]:

@@ -52,7 +52,7 @@ def wanted_columns(run: Run) -> list[tuple[str, str]]:
     roles += [(name, "key") for spec in features.aggregates for name in spec.by]
     roles += [(name, "id") for name in data.contract.unique if name != data.time]
     if data.negatives is not None:
-        roles += [(name, "number") for name in ("event", "offset")]
+        roles += [(name, "number") for name in ("event", "offset", "positive")]
     if features.history is None:
         return roles
     by_title = {spec.title: spec for spec in features.ids}

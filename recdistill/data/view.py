@@ -47,6 +47,12 @@ class Slice:
         return np.arange(self.first_slot, self.first_slot + len(self))
 
     @property
+    def happened(self) -> NDArray[np.bool_]:
+        """[n] whether a row is an event; a drawn negative is not."""
+        found = self.segment.happened
+        return np.ones(len(self), dtype=bool) if found is None else self.of(found)
+
+    @property
     def train(self) -> NDArray[np.bool_]:
         return self.which == 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recdistill.config import Run
-from recdistill.data.aggregates import Aggregates, is_event
+from recdistill.data.aggregates import Aggregates
 from recdistill.data.columns import HISTORY
 from recdistill.data.encoder import Encoder
 from recdistill.data.fit import fit
@@ -54,7 +54,7 @@ def _histories(run: Run, view: View, encoder: Encoder, out: Path, scratch: Path)
     for piece in view.slices():
         lookup = Lookup(piece.segment, encoder)
         ids = {f.name: lookup.ids(f.name.removeprefix(HISTORY), f.table, piece)[0] for f in encoder.layout.histories}
-        writer.add(user=_whose(run, piece), time=piece["time"], slot=piece.slots, event=is_event(run, piece), ids=ids)
+        writer.add(user=_whose(run, piece), time=piece["time"], slot=piece.slots, event=piece.happened, ids=ids)
     past = np.lib.format.open_memmap(scratch / "past.npy", mode="w+", dtype=np.int64, shape=(num_rows, 2))
     writer.finish(past)
     events = {name: np.load(out / "events" / f"{name}.npy", mmap_mode="r") for name in ("time", "user")}
