@@ -131,6 +131,9 @@ class Contract(Section):
     """Least and greatest share of positives, of the whole and of every partition of a hundred rows or more."""
     max_quarantined: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of rows that may go to quarantine; above it the run stops."""
+    not_after: list[str] = []
+    """Columns that say when a feature's value was taken, as data.time says when the event was; rows where one is later
+    than the event go to quarantine: such a value may know what came of it."""
     max_single_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
     """Greatest AUC on the valid window of any one feature by itself: above it the feature is taken for a leak of the
     label and the run stops; 1 does not look. Features that feed the teacher only are not held to it."""

@@ -253,3 +253,14 @@ def test_the_negatives_of_a_repeated_event_go_with_it(tmp_path):
     assert 1 < len(gone) <= 3
     events = np.load(out / "events/history.item_id.npy")
     assert len(events) == NUM_ROWS
+
+
+def test_a_feature_that_was_taken_after_its_event_is_left_out(tmp_path):
+    table = log_table(NUM_ROWS)
+    times = table.column("timestamp").cast("int64").to_numpy()
+    taken = pa.array(times - 5, mask=np.arange(NUM_ROWS) % 9 == 0).cast(pa.timestamp("us", tz="UTC"))
+    table = spoilt(table.append_column("priced_at", taken), "priced_at", 222, table.column("timestamp")[599].as_py())
+    out = prepared(run_on(tmp_path, table, {"not_after": ["priced_at"], "max_quarantined": 0.01}))
+    assert dropped_rows(out).tolist() == [222]
+    (line,) = pq.read_table(out / "quarantine.parquet").to_pylist()
+    assert (line["column"], line["wanted"]) == ("priced_at", "a time not after the event's")

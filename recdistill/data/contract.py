@@ -15,7 +15,7 @@ from recdistill.config_data import ColumnRule, Data
 from recdistill.config_features import Features
 from recdistill.data.contract_whole import check_types as check_types
 from recdistill.data.contract_whole import check_whole as check_whole
-from recdistill.data.logs import LogFile
+from recdistill.data.logs import LogFile, microseconds
 from recdistill.data.outside import Places, floats, is_list, not_allowed, nulls, outside, outside_times, too_long, where
 from recdistill.data.partitions import span
 from recdistill.data.repeats import event_key as event_key
@@ -47,7 +47,7 @@ def broken_rows(run: Run, table: pa.Table, file: LogFile) -> list[Broken]:
     no rule but the one that forbids it.
     """
     found: dict[tuple[str, str], Broken] = {}
-    for rules in (_present, _timely, _labelled, _finite, _agreed, _in_its_partition):
+    for rules in (_present, _timely, _labelled, _finite, _agreed, _in_its_partition, _known_then):
         for column, wanted, remedy, rows in rules(run, table, file):
             if len(rows):
                 found.setdefault((column, wanted), Broken(column=column, wanted=wanted, remedy=remedy, rows=rows))
@@ -56,7 +56,7 @@ def broken_rows(run: Run, table: pa.Table, file: LogFile) -> list[Broken]:
 
 def ruled_columns(run: Run) -> list[str]:
     """The columns that `broken_rows` reads."""
-    return list(dict.fromkeys([*_identifying(run), *_numeric(run.features), *run.data.contract.columns]))
+    return list(dict.fromkeys([*_identifying(run), *_numeric(run.features), *run.data.contract.columns, *run.data.contract.not_after]))
 
 
 def _identifying(run: Run) -> list[str]:
@@ -185,3 +185,16 @@ def _in_its_partition(run: Run, table: pa.Table, file: LogFile) -> Found:
     remedy = "move such rows to their own partition, or mend data.partition"
     last = end - timedelta(microseconds=1)
     yield run.data.time, f"a time before the end of {key}", remedy, _times(run.data, table, None, last)
+
+
+def _known_then(run: Run, table: pa.Table, file: LogFile) -> Found:
+    """Values that were taken after their row's event."""
+    if not run.data.contract.not_after:
+        return
+    unit, times = run.data.time_unit, _column(table, run.data.time)
+    happened = microseconds(times.fill_null(0), unit)
+    for name in run.data.contract.not_after:
+        taken = _column(table, name)
+        late = where(taken, microseconds(taken.fill_null(0), unit) > happened)
+        late = late[~np.isin(late, nulls(times))]  # a row without a time has its own line
+        yield name, "a time not after the event's", "take the values as they were before the event", late

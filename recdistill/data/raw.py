@@ -51,6 +51,7 @@ def wanted_columns(run: Run) -> list[tuple[str, str]]:
     roles += [(spec.of, "number") for spec in features.aggregates if spec.of is not None]
     roles += [(name, "key") for spec in features.aggregates for name in spec.by]
     roles += [(name, "id") for name in data.contract.unique if name != data.time]
+    roles += [(name, roles[0][1]) for name in data.contract.not_after]
     if data.negatives is not None:
         roles += [(name, "number") for name in ("event", "offset", "positive")]
     if features.history is None:
