@@ -56,7 +56,11 @@ def broken_rows(run: Run, table: pa.Table, file: LogFile) -> list[Broken]:
 
 def ruled_columns(run: Run) -> list[str]:
     """The columns that `broken_rows` reads."""
-    return list(dict.fromkeys([*_identifying(run), *_numeric(run.features), *run.data.contract.columns, *run.data.contract.not_after]))
+    return list(
+        dict.fromkeys(
+            [*_identifying(run), *_numeric(run.features), *run.data.contract.columns, *run.data.contract.not_after]
+        )
+    )
 
 
 def _identifying(run: Run) -> list[str]:
