@@ -147,6 +147,8 @@ class Features(Section):
     dense: list[DenseColumn] = []
     history: History | None = None
     aggregates: list[Aggregate] = []
+    grow_from: str | None = None
+    """A bundle or a prepare folder whose values and bins keep their ids; values that are new come after them."""
 
     @field_validator("ids", "dense", mode="before")
     @classmethod

@@ -37,7 +37,7 @@ class Step:
 
 
 STEPS = (
-    Step(name="prepare", body=prepare.prepare, sections=("data", "features")),
+    Step(name="prepare", body=prepare.prepare, sections=("data", "features"), outside=prepare.grown),
     Step(
         name="train_teacher",
         body=teacher.train_teacher,

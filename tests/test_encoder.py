@@ -259,3 +259,21 @@ def test_nulls_and_empty_lists_without_a_type_are_absent(encoder, column, values
     ids, _ = encoder.now(given)
     feature = next(f for f in encoder.layout.ids if f.name == column)
     assert ids[:, feature.columns].tolist() == wanted
+
+
+def test_an_encoder_that_grows_keeps_every_id_and_adds_new_values_at_the_end(encoder, tmp_path):
+    encoder.save(tmp_path / "before/encoder")
+    features = FEATURES.model_copy(update={"grow_from": str(tmp_path / "before")})
+    later = rows(item=[10, 70, 60, 10], country=["c", "a", "c", "a"])
+    grown = fit(tmp_path / "grown", features, [later])
+    assert known(grown, "item") == [*known(encoder, "item"), 10, 60]
+    assert known(grown, "country") == [*known(encoder, "country"), "c"]
+    values = pa.array([50, 70, 60, 99, None])
+    assert grown.tables["item"].ids(values).tolist() == [2, 3, 5, OOV, ABSENT]
+    assert encoder.tables["item"].ids(values).tolist() == [2, 3, OOV, OOV, ABSENT]
+
+
+def test_what_to_grow_from_must_hold_an_encoder(tmp_path):
+    features = FEATURES.model_copy(update={"grow_from": str(tmp_path)})
+    with pytest.raises(BadInput, match=r"features\.grow_from .*: wanted a folder with an encoder, found none"):
+        fit(tmp_path / "grown", features, [rows()])

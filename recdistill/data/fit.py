@@ -124,8 +124,9 @@ def fit_tables(run: Run, view: View, sources: Mapping[str, Source], before: Enco
             tables[name] = Bins(name=name, edges=tuple(spec.edges))
         elif spec.quantiles is not None:
             assert spec.column is not None
-            sample = sampled(view, spec.column)
-            tables[name] = Bins(name=name, edges=quantiles(list(sample), spec.quantiles))
+            old = None if before is None else before.tables.get(name)
+            edges = old.edges if isinstance(old, Bins) else quantiles(list(sampled(view, spec.column)), spec.quantiles)
+            tables[name] = Bins(name=name, edges=edges)
         else:
             counts[name] = Counts()
     for piece in view.slices():

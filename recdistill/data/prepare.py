@@ -23,7 +23,7 @@ from recdistill.data.raw import check_columns
 from recdistill.data.split import SPLITS, Windows
 from recdistill.data.store import open_rows
 from recdistill.data.view import View, open_view
-from recdistill.data.write import encode
+from recdistill.data.write import encode, grown_from
 from recdistill.files import write_json
 from recdistill.problems import BadInput, problem
 
@@ -72,6 +72,12 @@ def prepare(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     about = {"fingerprint": log.fingerprint, "num_files": len(log.files), "source": log.source, "extra": log.extra}
     write_json(out / "log.json", log.to_json())
     write_json(out / "data.json", {**about, **found.to_json(), "encoder": encoder.digest})
+
+
+def grown(run: Run, inputs: Mapping[str, Path]) -> str | None:
+    """Which encoder this one grows from, by its digest."""
+    before = grown_from(run)
+    return None if before is None else before.digest
 
 
 def read_view(run: Run, log: Log, out: Path) -> View:

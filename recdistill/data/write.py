@@ -23,6 +23,7 @@ from recdistill.data.split import SPLITS
 from recdistill.data.store import ROWS, record_type
 from recdistill.data.tables import Bins
 from recdistill.data.view import Slice, View
+from recdistill.problems import BadInput, problem
 from recdistill.types import ABSENT, IdFeature
 
 ROWS_PER_CHUNK = 8192  # so that a chunk's records stay in the cache while its columns are written
@@ -36,11 +37,23 @@ def encode(run: Run, view: View, out: Path, splits: Sequence[str], encoder: Enco
     scratch.mkdir()
     aggregates = Aggregates(run, view, scratch, encoder)
     if encoder is None:
-        encoder = fit(run, view, aggregates, aggregates.means)
+        encoder = fit(run, view, aggregates, aggregates.means, grown_from(run))
     past = _histories(run, view, encoder, out, scratch) if encoder.layout.histories else None
     _rows(view, encoder, aggregates, past, out, [SPLITS.index(name) for name in splits])
     shutil.rmtree(scratch)
     return encoder
+
+
+def grown_from(run: Run) -> Encoder | None:
+    """The encoder whose ids must stay as they are. BadInput where features.grow_from holds none."""
+    if run.features.grow_from is None:
+        return None
+    folder = Path(run.features.grow_from) / "encoder"
+    if not (folder / "encoder.json").is_file():
+        remedy = "give a bundle or a prepare folder, or drop it"
+        where = f"features.grow_from {run.features.grow_from}"
+        raise BadInput(problem(where, wanted="a folder with an encoder", found="none", remedy=remedy))
+    return Encoder.open(folder)
 
 
 def _histories(run: Run, view: View, encoder: Encoder, out: Path, scratch: Path) -> NDArray[np.int64]:
