@@ -1,11 +1,11 @@
-"""The commands about logs: check, manifest, synth, import."""
+"""The commands about logs: check, contract, manifest, synth, import."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,14 +15,33 @@ data_commands = typer.Typer()
 
 
 @data_commands.command()
-def check(config: Config, overrides: Overrides = None) -> None:
-    """Read config and data without writing anything; prints the windows, or every problem."""
-    settings = open_config(config, overrides)
-    from recdistill.data.prepare import look
+def check(
+    config: Config,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of tables")] = False,
+) -> None:
+    """Read config and data: a profile of every column, the windows, or all that breaks the contract; keeps nothing."""
+    settings = open_config(config, overrides, quiet=as_json)
+    from recdistill.data.check import check, scratch
+    from recdistill.data.profile_table import table
+    from recdistill.problems import BadInput
 
-    with TemporaryDirectory() as scratch:
-        log, survey = look(settings, Path(scratch))
-    found = survey.to_json()
+    with scratch() as folder:
+        found = check(settings, folder)
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        print(table(found.profile))
+        if found.survey is not None:
+            _print_windows(found.survey.to_json())
+        print(f"{len(found.log.files)} files, {found.log.num_rows:,} rows, fingerprint {found.log.fingerprint[:12]}")
+        if found.num_bad:
+            print(f"{found.num_bad:,} bad rows are left out ({found.num_bad / found.log.num_rows:.3%})")
+    if found.problems:
+        raise BadInput(found.problems)
+
+
+def _print_windows(found: dict[str, Any]) -> None:
     windows = found.pop("windows")
     for name, start, end in (
         ("train", "start", "valid"),
@@ -32,7 +51,30 @@ def check(config: Config, overrides: Overrides = None) -> None:
         begins, ends = (datetime.fromtimestamp(windows[at] / 1e6, UTC).isoformat(" ", "seconds") for at in (start, end))
         rows, positives = found[name]["rows"], found[name]["positives"]
         print(f"{name:5}  {begins} to {ends}  {rows:>12,} rows  {positives / rows:7.2%} positive")
-    print(f"{len(log.files)} files, {log.num_rows:,} rows, fingerprint {log.fingerprint[:12]}")
+
+
+contract_commands = typer.Typer(no_args_is_help=True, help="The contract of a log.")
+data_commands.add_typer(contract_commands, name="contract")
+
+
+@contract_commands.callback()
+def _contract() -> None:
+    """The contract of a log."""
+
+
+@contract_commands.command()
+def infer(
+    config: Config,
+    overrides: Overrides = None,
+    slack: Annotated[float, typer.Option(min=0, max=10, help="share by which bounds give way")] = 0.1,
+) -> None:
+    """Draft a `contract:` section for `data:` from what the log holds today, with the evidence in comments."""
+    settings = open_config(config, overrides, quiet=True)
+    from recdistill.data.check import scratch
+    from recdistill.data.infer import infer
+
+    with scratch() as folder:
+        print(infer(settings, folder, slack), end="")
 
 
 @data_commands.command("manifest")
