@@ -111,7 +111,7 @@ def survey(run: Run, log: Log, view: View) -> Survey:
 
 
 def _watch(run: Run, log: Log, encoder: Encoder, out: Path) -> None:
-    """BadInput for features that know the label too well; write how far the partitions drifted from the train window."""
+    """BadInput for features that know the label too well; write how far partitions drifted from the train window."""
     windows = {name: open_rows(out, name, encoder.layout) for name in SPLITS}
     privileged = run.features.privileged
     limit = run.data.contract.max_single_auc
