@@ -34,7 +34,7 @@ def test_psi_is_the_sum_of_share_differences_times_log_ratios():
 
 
 def test_an_empty_bin_counts_as_one_in_ten_thousand():
-    assert psi(np.array([0, 10]), np.array([5, 5])) == pytest.approx((FLOOR - 0.5) * log(FLOOR / 0.5) + 0.5 * log(2))
+    assert psi(np.array([0, 10]), np.array([5, 5])) == pytest.approx(0.4999 * log(0.5 / 0.0001) + 0.5 * log(2))
     assert psi(np.array([0, 10, 0]), np.array([5, 5, 0])) == psi(np.array([0, 10]), np.array([5, 5]))
 
 

@@ -134,6 +134,22 @@ def a_code_that_settles_some_positives(columns, label, generator):
     columns["code"] = np.where(settled, 58, np.minimum(columns["code"], 50))
 
 
+def test_a_falling_number_trips_beyond_the_range_of_the_train_window_too():
+    def lower(columns, label, generator):
+        columns["rank"] = -100 - label + 0.1 * generator.normal(size=len(label))
+
+    (line,) = leaks(window(0), window(1, lower), limit=0.95)
+    assert line.startswith("feature rank:")
+
+
+def test_that_two_features_are_both_unknown_is_not_that_they_hold_the_same():
+    def both_unknown(columns, label, generator):
+        for name in ("item", "other"):
+            columns[name] = np.where(label == 1, 1, columns[name])
+
+    assert [line.split(":")[0] for line in found(both_unknown)] == ["feature item", "feature other"]
+
+
 def test_values_that_settle_the_label_of_some_rows_trip_whatever_the_auc():
     lines = found(a_code_that_settles_some_positives)
     share = the_line(lines, "feature code:", "at most 10% of the rows of a class").split("found ")[1].split("%")[0]
@@ -150,7 +166,10 @@ def test_a_value_without_positives_is_no_leak_where_most_rows_are_none():
 
 
 def test_a_value_that_settles_labels_in_the_train_window_only_is_no_leak():
-    assert leaks(window(0, a_code_that_settles_some_positives), window(1), limit=0.95) == []
+    def by_chance(columns, label, generator):
+        columns["code"] = np.where(generator.random(len(label)) < 0.3, 58, np.minimum(columns["code"], 50))
+
+    assert leaks(window(0, a_code_that_settles_some_positives), window(1, by_chance), limit=0.95) == []
 
 
 def test_what_the_teacher_alone_reads_is_not_held_to_it():
