@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from conftest import log_table, the_line, write_log
 
 from recdistill.data import logs
-from recdistill.data.formats import parquet
+from recdistill.data.formats import csv, parquet
 from recdistill.data.logs import batches, open_log, read_groups, shard, tables
 from recdistill.problems import BadInput
 
@@ -242,6 +243,27 @@ def test_dictionaries_and_large_strings_are_read_as_they_are(tmp_path):
             assert [value for group in groups for value in group[name].to_pylist()] == texts.to_pylist() * 2
 
 
+def test_a_value_that_is_no_text_is_refused_even_inside_a_dictionary(tmp_path):
+    words = pa.array(["spam", "eggs", "spam"])
+    for form, kept in (("parquet", words), ("arrow", words), ("arrow", words.dictionary_encode())):
+        source = write_as(form, tmp_path / "log", {"a": pa.table({"word": kept})})
+        (path,) = (tmp_path / "log").iterdir()
+        path.write_bytes(path.read_bytes().replace(b"spam", b"s\xffam"))
+        with pytest.raises(BadInput, match=r"wanted .*, found .*(UTF8|UTF-8)"):
+            read(open_log(source), "word")
+        path.unlink()
+
+
+def test_a_file_that_gives_other_rows_than_its_footer_says_is_refused(tmp_path):
+    log = open_log(str(write_log(tmp_path, {"a.parquet": log_table(9)}, row_group_size=3)))
+    (file,) = log.files
+    lying = replace(file, num_rows=10, row_groups=(3, 3, 4))
+    with pytest.raises(BadInput, match="wanted readable rows, found 9 rows instead of 10"):
+        read(replace(log, files=(lying,)), "price")
+    with pytest.raises(BadInput, match="wanted readable rows, found 3 rows instead of 4"):
+        read_groups(log, lying, 2, 1, ["price"])
+
+
 @pytest.mark.parametrize("world", range(1, 9))
 def test_shards_cover_every_row_group_once_and_are_balanced(tmp_path, world):
     sizes = {f"{n}.parquet": log_table(rows) for n, rows in enumerate((0, 95, 7, 0, 240, 33))}
@@ -375,7 +397,8 @@ def test_a_bad_value_of_a_csv_is_told_with_its_row_and_column(tmp_path):
     assert len(read(open_log(f"{source}/[ab].csv", columns=["n"]), "n")) == 72
 
 
-def test_text_in_quotes_may_hold_lines_and_separators(tmp_path):
+def test_text_in_quotes_may_hold_lines_and_separators(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "_BLOCK_BYTES", 12)  # the first text goes on in the next block
     log = open_log(csv_log(tmp_path, a='t,n\n"one, two\nthree",1\n"é",2\n'))
     assert log.num_rows == 2
     assert whole(log, ["t"])["t"].to_pylist() == ["one, two\nthree", "é"]

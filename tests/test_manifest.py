@@ -14,6 +14,7 @@ import pytest
 from conftest import log_table, the_line, write_log
 
 from recdistill import cli
+from recdistill.data import manifest
 from recdistill.data.logs import batches, open_log, read_groups, tables
 from recdistill.files import MANIFEST, whole_folder, write_json
 from recdistill.problems import BadInput
@@ -191,6 +192,12 @@ def test_a_file_that_changes_after_it_was_listed_is_one_line(tmp_path, change, w
     assert "changed after the log was opened" in line or "no such file" in line
     with pytest.raises(BadInput, match="wanted readable rows"):
         read_groups(log, log.files[1], 0, 1, ["price"])
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_one_line(tmp_path, monkeypatch):
+    write_log(tmp_path, {"a.parquet": log_table(30)})
+    monkeypatch.setattr(manifest, "sha256_of", lambda filesystem, path: append(tmp_path / "a.parquet") or "0" * 64)
+    assert "found one that changes while it is read" in the_line(problems(tmp_path), "a.parquet")
 
 
 def test_the_other_files_of_a_log_are_still_read_when_one_has_gone(tmp_path):

@@ -16,7 +16,7 @@ from conftest import log_table, the_line, write_log
 from pyarrow import fs
 
 from recdistill.config_data import Data, Partition
-from recdistill.data import sources
+from recdistill.data import stores
 from recdistill.data.logs import batches, open_data, open_log, read_groups, tables
 from recdistill.problems import BadInput
 
@@ -281,8 +281,8 @@ def test_a_store_that_cannot_be_reached_is_one_line_soon(s3, monkeypatch):
 
 
 def test_a_store_that_never_answers_is_given_up(s3, monkeypatch):
-    monkeypatch.setattr(sources, "_STALL_S", 1)
-    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
+    monkeypatch.setattr(stores, "_STALL_S", 1)
+    monkeypatch.setattr(stores, "_ATTEMPTS", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -312,7 +312,7 @@ def test_a_store_that_denies_is_told_to_have_done_so(s3, _s3_port):
 
 def test_a_log_in_cloud_storage_is_the_log_on_disk(_gcs_port, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{_gcs_port}")
-    put(sources._gcs(), "logs/clicks", {name: log_table(3, seed=n) for n, name in enumerate(DAYS)})
+    put(stores.gcs(), "logs/clicks", {name: log_table(3, seed=n) for n, name in enumerate(DAYS)})
     log = open_log("gs://logs/clicks")
     assert [file.name for file in log.files] == DAYS
     assert sum(len(table) for _, _, table in tables(log, ["price", "day"], max_rows=2)) == 30

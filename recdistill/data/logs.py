@@ -15,7 +15,7 @@ from recdistill.data.listing import LogFile as LogFile
 from recdistill.data.listing import open_data as open_data
 from recdistill.data.listing import open_log as open_log
 from recdistill.data.manifest import stamp_of
-from recdistill.data.sources import REMEDY, first_line
+from recdistill.data.stores import REMEDY, first_line
 from recdistill.data.values import family as family
 from recdistill.data.values import microseconds as microseconds
 from recdistill.data.values import plain_ids as plain_ids

@@ -15,7 +15,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from recdistill.data.formats import FORMATS, Footer, Types
-from recdistill.data.sources import REMEDY, Place, answering, first_line, is_data
+from recdistill.data.sources import Place, is_data
+from recdistill.data.stores import REMEDY, answering, first_line
 from recdistill.files import MANIFEST
 from recdistill.problems import BadInput, problem
 

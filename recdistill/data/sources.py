@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-import pyarrow as pa
 from pyarrow import fs
 
 from recdistill.config_data import Partition
+from recdistill.data.partitions import span
+from recdistill.data.stores import answering, filesystem_of, is_local, where_of
 from recdistill.problems import BadInput, problem
 from recdistill.sections import utc
 
@@ -27,11 +26,6 @@ SUFFIXES = {
     ".csv.gz": "csv",
     ".tsv": "csv",
 }
-_CONNECT_S, _STALL_S, _ATTEMPTS = 5, 10, 3  # a request is given up when no byte comes for so long
-_DENIED = re.compile(
-    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|HTTP status 40[13]|denied", re.IGNORECASE
-)
-REMEDY = "restore the file or take it out of the log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +45,17 @@ class Place:
 
 def locate(source: str) -> Place:
     """Take a source apart, with one look at whether it is a file. BadInput where its store cannot be asked."""
-    filesystem, path = _filesystem(source)
+    filesystem, path = filesystem_of(source)
     with answering(source):
         kind = filesystem.get_file_info(path).type
     if kind == fs.FileType.File:
         base, _, name = path.rpartition("/")
-        base = base or ("/" if path.startswith("/") else "." if _is_local(filesystem) else "")
+        base = base or ("/" if path.startswith("/") else "." if is_local(filesystem) else "")
         return Place(source=source, filesystem=filesystem, base=base, pattern=(name,), kind="file")
     if kind == fs.FileType.NotFound and re.search(r"[*?\[]", path):
         parts = path.split("/")
         place = next(n for n, part in enumerate(parts) if re.search(r"[*?\[]", part))
-        base = "/".join(parts[:place]) or ("/" if path.startswith("/") else "." if _is_local(filesystem) else "")
+        base = "/".join(parts[:place]) or ("/" if path.startswith("/") else "." if is_local(filesystem) else "")
         return Place(source=source, filesystem=filesystem, base=base, pattern=tuple(parts[place:]), kind="glob")
     return Place(
         source=source,
@@ -69,82 +63,6 @@ def locate(source: str) -> Place:
         base=path,
         kind="nothing" if kind == fs.FileType.NotFound else "folder",
     )
-
-
-def _is_local(filesystem: fs.FileSystem) -> bool:
-    return isinstance(filesystem, fs.LocalFileSystem)
-
-
-def _filesystem(source: str) -> tuple[fs.FileSystem, str]:
-    scheme, mark, rest = source.partition("://")
-    if not mark:
-        return fs.LocalFileSystem(), source.rstrip("/") or "/"
-    if scheme not in ("s3", "gs") or not rest.strip("/"):
-        found = f"{scheme}://" if rest.strip("/") else "no bucket"
-        remedy = "write s3://bucket/prefix or gs://bucket/prefix"
-        raise BadInput(
-            problem(_where(source), wanted="a path, or an s3:// or gs:// address", found=found, remedy=remedy)
-        )
-    with answering(source):
-        return (_s3() if scheme == "s3" else _gcs()), rest.rstrip("/")
-
-
-def _s3() -> fs.FileSystem:
-    """Credentials and region from AWS_* or the usual files; finite time-outs. A loopback or other http endpoint is
-    given with its scheme."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    settings = {}
-    if endpoint:
-        url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-        settings = {"endpoint_override": url.netloc + url.path.rstrip("/"), "scheme": url.scheme}
-    return fs.S3FileSystem(
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-        connect_timeout=_CONNECT_S,
-        request_timeout=_STALL_S,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
-        **settings,
-    )
-
-
-def _gcs() -> fs.FileSystem:
-    """Application default credentials; an emulator where STORAGE_EMULATOR_HOST names one."""
-    limit = timedelta(seconds=_STALL_S)
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
-    if not emulator:
-        return fs.GcsFileSystem(retry_time_limit=limit)
-    url = urlsplit(emulator if "://" in emulator else f"http://{emulator}")
-    return fs.GcsFileSystem(anonymous=True, scheme=url.scheme, endpoint_override=url.netloc, retry_time_limit=limit)
-
-
-def _where(source: str) -> str:
-    return f"data.source {source}"
-
-
-@contextmanager
-def answering(source: str) -> Iterator[None]:
-    """One line where the store of `source` cannot be reached or denies."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        found = first_line(error)
-        remedy = _remedy(source.partition("://")[0], isinstance(error, PermissionError) or bool(_DENIED.search(found)))
-        raise BadInput(problem(_where(source), wanted="a place that can be read", found=found, remedy=remedy)) from None
-
-
-def _remedy(scheme: str, denied: bool) -> str:
-    if scheme == "s3":
-        return (
-            "mend the AWS_* credentials or the rights" if denied else "check the address, AWS_ENDPOINT_URL, the network"
-        )
-    if scheme == "gs":
-        return "mend the application default credentials or the rights" if denied else "check the address, the network"
-    return "check the path and its rights"
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def listed(place: Place, chosen: str | None) -> tuple[str, list[str]]:
@@ -164,7 +82,7 @@ def listed(place: Place, chosen: str | None) -> tuple[str, list[str]]:
     if len(kinds) > 1 or None in kinds:
         found = " and ".join(sorted(kind for kind in kinds if kind)) or f"{names[0]}, whose name tells none"
         wanted, remedy = "files of one format", "give data.format, or a glob"
-        raise BadInput(problem(_where(place.source), wanted=wanted, found=found, remedy=remedy))
+        raise BadInput(problem(where_of(place.source), wanted=wanted, found=found, remedy=remedy))
     return kinds.pop() or "", names
 
 
@@ -172,7 +90,7 @@ def _nothing(place: Place, chosen: str | None) -> str:
     found = {"nothing": "nothing there", "glob": "no match"}.get(place.kind, "an empty one")
     kinds = {"parquet": "Parquet", "arrow": "Arrow", "csv": "CSV", None: "Parquet, Arrow or CSV"}[chosen]
     remedy = "mend data.source, or make a log with `recdistill synth`"
-    return problem(_where(place.source), wanted=f"a folder of {kinds} files", found=found, remedy=remedy)
+    return problem(where_of(place.source), wanted=f"a folder of {kinds} files", found=found, remedy=remedy)
 
 
 def is_data(name: str) -> bool:
@@ -227,38 +145,18 @@ def within(
     kept, problems = [], []
     start, end = utc(start), utc(end)
     for name in names:
-        value = hive(name).get(partition.column)
-        begin = None if value is None else _instant(value, partition.format)
-        if begin is None:
-            found = "no such key in the path" if value is None else repr(value)
+        keys = hive(name)
+        held = span(partition, keys)
+        if held is None:
+            found = repr(keys[partition.column]) if partition.column in keys else "no such key in the path"
             wanted, remedy = f"{partition.column}={partition.format} in the path", "mend data.partition or the path"
             problems.append(problem(place.path(name), wanted=wanted, found=found, remedy=remedy))
-        elif (start is None or _after(begin, partition.length) > start) and (
-            end is None or begin - partition.lateness < end
-        ):
+        elif (start is None or held[1] > start) and (end is None or held[0] - partition.lateness < end):
             kept.append(name)
     if problems:
         raise BadInput(problems)
     if not kept:
         found, remedy = f"{len(names)} files of others", "mend data.start, data.end or data.partition"
         wanted = f"a partition between {start or 'the first'} and {end or 'the last'}"
-        raise BadInput(problem(_where(place.source), wanted=wanted, found=found, remedy=remedy))
+        raise BadInput(problem(where_of(place.source), wanted=wanted, found=found, remedy=remedy))
     return kept
-
-
-def _instant(value: str, form: str) -> datetime | None:
-    try:
-        return utc(datetime.strptime(value, form))
-    except ValueError:
-        return None
-
-
-def _after(begin: datetime, length: str) -> datetime:
-    """Where the partition that begins there ends.
-
-    >>> _after(datetime(2017, 12, 1, tzinfo=UTC), "month")
-    datetime.datetime(2018, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)
-    """
-    if length == "month":
-        return begin.replace(year=begin.year + begin.month // 12, month=begin.month % 12 + 1)
-    return begin + timedelta(**{f"{length}s": 1})
