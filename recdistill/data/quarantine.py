@@ -147,5 +147,13 @@ def texts(values: pa.ChunkedArray | pa.Array) -> list[str]:
         values = pc.list_slice(values, 0, LONGEST)
     elif is_text(values.type):
         values = pc.utf8_slice_codeunits(values, 0, LONGEST + 1)
-    shown = ("null" if value is None else str(value) for value in values.to_pylist())
+    shown = (_text(value) for value in values)
     return [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in shown]
+
+
+def _text(value: pa.Scalar) -> str:
+    """An instant that no calendar names is shown as its number."""
+    try:
+        return str(value.as_py()) if value.is_valid else "null"
+    except (OverflowError, ValueError):
+        return str(value.value)
