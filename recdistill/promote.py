@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from recdistill.bundle import Bundle, open_bundle
 from recdistill.config import Run
+from recdistill.data.drift import drift_summary
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import encode_as, open_checked
 from recdistill.data.store import Rows, open_rows
@@ -59,6 +60,7 @@ def decide(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
         "report": read_json(inputs["evaluate"] / "report.json"),
         "max_difference": exported["max_difference"],
         "parameter_share": students["parameters"] / teacher["parameters"],
+        "drift": drift_summary(inputs["prepare"]),
         "champion": None if facing is None else _against(run, inputs, int(facing["version"]), out),
     }
     decision = decide_gates(run.gates, evidence).to_json()
