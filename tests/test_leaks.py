@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import the_line
 
-from recdistill.data.leaks import NULL_TIME, leaks, num_later, time_leaks
+from recdistill.data.leaks import leaks
 from recdistill.data.store import Rows, record_type
 from recdistill.types import IdFeature, Layout
 
@@ -194,22 +194,6 @@ def test_ids_that_the_train_window_never_held_say_nothing():
         columns["code"] = 58 + label
 
     assert leaks(window(0, low), window(1, a_key), limit=0.55, exempt={"item", "other", "price"}) == []
-
-
-def test_times_after_their_event_are_counted_and_nulls_are_not():
-    time = np.array([10, 10, 10, 10])
-    assert num_later(time, np.array([9, 10, 11, NULL_TIME])) == 1
-    assert num_later(time[:0], time[:0]) == 0
-
-
-def test_a_column_that_is_later_in_more_than_a_few_rows_is_a_leak():
-    time = np.arange(100) * 1000
-    earlier, few, many = time - 1, time.copy(), time.copy()
-    few[:10] += 1
-    many[:11] += 1
-    lines = time_leaks(time, {"born": earlier, "seen": few, "refunded": many})
-    assert len(lines) == 1
-    the_line(lines, "column refunded:", "found 11 of 100 rows with a later one")
 
 
 ML_1M = Path(__file__).resolve().parents[2] / "shared" / "data" / "ml-1m"

@@ -16,10 +16,8 @@ from recdistill.problems import problem
 from recdistill.types import FIRST_KNOWN, IdFeature, Layout
 
 ROWS_TO_PROBE = 500_000
-NULL_TIME = np.iinfo(np.int64).min
 _PRIOR = 10.0  # rows of the mean rate that every value's own rate is smoothed with
 _NUM_BINS = 50
-_FEW_LATER = 10
 _FEWEST = 30  # rows of either class below which an AUC of 1 is luck
 _PURE, _SUPPORT, _COMMON, _MOST_DECIDED = 0.995, 100, 0.9, 0.1
 
@@ -161,31 +159,3 @@ def _settled(there: Ints, there_label: Floats, here: Ints, here_label: Floats, n
         if label.mean() <= _COMMON and right >= max(_PURE * says.sum(), 1):
             shares.append(right / is_class.sum())
     return max(shares)
-
-
-def num_later(time: Ints, other: Ints) -> int:
-    """How many rows have a feature's time after their own; NULL_TIME, the least of all times, never is.
-
-    >>> num_later(np.array([5, 5, 5]), np.array([4, 5, 6]))
-    1
-    """
-    return int((other > time).sum())
-
-
-def time_leaks(time: Ints, columns: Mapping[str, Ints]) -> list[str]:
-    """A problem per column of times whose values lie after the event of their row, in more than ten rows.
-
-    time: [N] of the events; columns: name -> [N], in the same unit, NULL_TIME where there is none. So few may be clocks
-    that differ; a column that is later in more rows holds what is not known yet when the row is scored.
-    """
-    found = {name: num_later(time, other) for name, other in columns.items()}
-    return [
-        problem(
-            f"column {name}",
-            wanted="times up to the event's own, since it is a feature",
-            found=f"{later} of {len(time)} rows with a later one",
-            remedy="drop it, or take a column that is known at the time of the event",
-        )
-        for name, later in found.items()
-        if later > _FEW_LATER
-    ]
