@@ -118,9 +118,9 @@ def _bounds(one: ColumnProfile, slack: float) -> tuple[float, float]:
     """Least and greatest, wider by slack of their distance on either side, rounded outwards; no sign is added."""
     low, high = float(one.low), float(one.high)
     give = slack * (high - low)
-    step = 10.0 ** math.floor(math.log10(give)) if give > 0 else 0.0
-    if not step:
+    if not give or not math.isfinite(low - give) or not math.isfinite(high + give):
         return low, high
+    step = 10.0 ** math.floor(math.log10(give))
     lower, upper = math.floor((low - give) / step) * step, math.ceil((high + give) / step) * step
     lower, upper = float(f"{lower:.12g}"), float(f"{upper:.12g}")
     return min(low, max(lower, 0.0) if low >= 0 else lower), max(high, min(upper, 0.0) if high <= 0 else upper)
@@ -164,7 +164,7 @@ def _rate(run: Run, log: Log, found: Profile, slack: float) -> list[Line]:
         return []
     groups = [] if run.data.partition is None else _by_partition(run, log, found)
     rates = [positives / total] + [num / rows for rows, num in groups if rows >= LEAST_FOR_A_RATE]
-    low = math.floor(min(rates) * (1 - slack) * 1e4) / 1e4
+    low = math.floor(max(0.0, min(rates) * (1 - slack)) * 1e4) / 1e4
     high = math.ceil(min(1.0, max(rates) * (1 + slack)) * 1e4) / 1e4
     of = f", {min(rates):.4f} to {max(rates):.4f} by partition" if len(rates) > 1 else ""
     return [(f"label_rate: {_yaml([low, high])}", f"{positives / total:.4f} of all rows{of}")]
