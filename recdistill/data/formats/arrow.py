@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs, ipc
 
-from recdistill.data.formats.footer import Footer, Types, filtered, validated
+from recdistill.data.formats.footer import Footer, Types, filtered
 
 TITLE = "an Arrow file"
 
@@ -32,7 +32,9 @@ def _width(kind: pa.DataType) -> int:
 
 def _batches(reader: ipc.RecordBatchFileReader, groups: range | None = None) -> Iterator[pa.RecordBatch]:
     for number in range(reader.num_record_batches) if groups is None else groups:
-        yield validated(reader.get_batch(number))
+        batch = reader.get_batch(number)
+        batch.validate(full=True)
+        yield batch
 
 
 def _open(file: pa.NativeFile, columns: Sequence[str]) -> ipc.RecordBatchFileReader:

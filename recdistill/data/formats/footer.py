@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pt
 
 Types = Mapping[str, pa.DataType]
 
@@ -18,15 +17,6 @@ class Footer:
 
     schema: pa.Schema
     row_groups: tuple[int, ...]
-
-
-def validated(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, if all its values are what they say: UTF-8, places inside dictionaries. Else ArrowInvalid."""
-    batch.validate(full=True)
-    for column in batch.columns:
-        if pt.is_dictionary(column.type):
-            column.dictionary.validate(full=True)  # which the batch's own check passes over
-    return batch
 
 
 def filtered(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from pyarrow import fs
 
-from recdistill.data.formats.footer import Footer, Types, filtered, validated
+from recdistill.data.formats.footer import Footer, Types, filtered
 
 TITLE = "a Parquet file"
 MAX_GROUP_BYTES = 8 << 30
@@ -45,7 +45,8 @@ def scan(
         options = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": _READ_BYTES}
         with pq.ParquetFile(file, read_dictionary=names, **options) as parquet:
             for batch in parquet.iter_batches(rows, columns=list(columns), use_threads=pa.cpu_count() > 1):
-                yield pa.Table.from_batches([validated(batch)])
+                batch.validate(full=True)
+                yield pa.Table.from_batches([batch])
 
 
 def _compact(metadata: pq.FileMetaData, columns: Sequence[str], types: Types) -> list[str]:
@@ -78,8 +79,7 @@ def read(
     options = {"page_checksum_verification": True, "pre_buffer": False}
     with filesystem.open_input_file(path) as file, pq.ParquetFile(file, **options) as parquet:
         table = parquet.read_row_groups(left, columns=names, use_threads=pa.cpu_count() > 1)
-    for batch in table.to_batches():
-        validated(batch)
+    table.validate(full=True)
     return filtered(table, columns, where, constants)
 
 
