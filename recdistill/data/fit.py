@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from recdistill.config import Run
 from recdistill.config_features import DenseColumn, IdColumn
 from recdistill.data.columns import Source, source_of
 from recdistill.data.encoder import Encoder, layout_of
-from recdistill.data.parts import source_key
+from recdistill.data.parts import num_threads, source_key
 from recdistill.data.scale import NUM_RANKS, Moments, Numbers, Scale, quantiles, transformed
 from recdistill.data.served import Served
 from recdistill.data.tables import Bins, Hashed, Table, Vocabulary, splitmix
@@ -129,17 +130,21 @@ def fit_tables(run: Run, view: View, sources: Mapping[str, Source], before: Enco
             tables[name] = Bins(name=name, edges=edges)
         else:
             counts[name] = Counts()
-    for piece in view.slices():
-        if piece.train.any():
-            for name, counter in counts.items():
-                for source in readers[name]:
-                    counter.add(*_counted(piece, source))
+    with ThreadPoolExecutor(num_threads(run)) as pool:
+        for piece in view.slices():
+            if piece.train.any():
+                list(pool.map(lambda name, now=piece: _count(counts[name], now, readers[name]), counts))
     for name, counter in counts.items():
         spec = first.get(name, IdColumn(column=name))
         old = None if before is None else before.tables.get(name)
         known = old.values if isinstance(old, Vocabulary) else None
         tables[name] = counter.vocabulary(name, spec.min_count, spec.max_rows, known)
     return {name: tables[name] for name in readers}
+
+
+def _count(counter: Counts, piece: Slice, sources: Sequence[Source]) -> None:
+    for source in sources:
+        counter.add(*_counted(piece, source))
 
 
 def _counted(piece: Slice, source: Source) -> tuple[pa.Array, Ints]:

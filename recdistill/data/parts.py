@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recdistill.code import code_digest
 from recdistill.config import Run
+from recdistill.data.ahead import ahead
 from recdistill.data.codes import Coder, Codes, narrow_numbers
 from recdistill.data.columns import Source, column, event_columns, numbers, source_of
 from recdistill.data.contract import Broken, broken_rows, event_key, out_of_order, ruled_columns
@@ -100,7 +101,7 @@ class Coders:
 
     def __init__(self, plan: Plan, threads: int) -> None:
         self.coders = [Coder(source.width) for source in plan.coded.values()]
-        self.pool = ThreadPoolExecutor(threads)
+        self.threads, self.pool = threads, ThreadPoolExecutor(threads)
 
     def __call__(self, plan: Plan, rows: pa.Table) -> list[Coded]:
         """Codes and different values of every source, in the order of the plan."""
@@ -187,10 +188,9 @@ class Part:
 def read_parts(run: Run, log: Log, root: Path) -> list[Part]:
     """Every file of the log as a part under `root`; those that are there already, whole and undamaged, are reused."""
     plan = plan_of(run, log)
-    threads = run.threads or len(os.sched_getaffinity(0))
     settings = _settings(run, plan)
     parts = []
-    with Coders(plan, threads) as coders:
+    with Coders(plan, num_threads(run)) as coders:
         for file in log.files:
             key = digest([settings, file.sha256, file.size, file.num_rows, file.partition])
             folder = root / f"part-{key[:16]}"
@@ -202,6 +202,11 @@ def read_parts(run: Run, log: Log, root: Path) -> list[Part]:
             parts.append(Part(folder=folder, file=file, num_segments=num_segments, num_bad=num_bad))
     _forget(root, {part.folder for part in parts})
     return parts
+
+
+def num_threads(run: Run) -> int:
+    """The run's own number, else one per core that this process may use."""
+    return run.threads or len(os.sched_getaffinity(0))
 
 
 def _settings(run: Run, plan: Plan) -> str:
@@ -227,7 +232,8 @@ def _read_part(run: Run, log: Log, file: LogFile, plan: Plan, folder: Path, key:
     with whole_folder(folder, about) as out:
         quarantine = Quarantine(out / QUARANTINE, limit=1.0)
         latest: int | None = None
-        for _, first, table in tables(log, columns, max_rows=ROWS_PER_SEGMENT, files=[file]):
+        segments = tables(log, columns, max_rows=ROWS_PER_SEGMENT, files=[file])
+        for _, first, table in ahead(segments, coders.threads):
             rows, latest = _checked(run, file, first, table, quarantine, latest)
             _write_segment(plan, rows, out, about["segments"], coders)
             about["segments"] += 1

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.aggregates import Aggregates
+from recdistill.data.ahead import ahead
 from recdistill.data.columns import HISTORY
 from recdistill.data.encoder import Encoder
 from recdistill.data.fit import fit
 from recdistill.data.history import HistoryWriter, check_point_in_time
 from recdistill.data.npy import NpyWriter
-from recdistill.data.parts import Segment, source_key
+from recdistill.data.parts import Segment, num_threads, source_key
 from recdistill.data.split import SPLITS
 from recdistill.data.store import ROWS, record_type
 from recdistill.data.tables import Bins
@@ -39,7 +40,7 @@ def encode(run: Run, view: View, out: Path, splits: Sequence[str], encoder: Enco
     if encoder is None:
         encoder = fit(run, view, aggregates, aggregates.means, grown_from(run))
     past = _histories(run, view, encoder, out, scratch) if encoder.layout.histories else None
-    _rows(view, encoder, aggregates, past, out, [SPLITS.index(name) for name in splits])
+    _rows(view, encoder, aggregates, past, out, [SPLITS.index(name) for name in splits], num_threads(run))
     shutil.rmtree(scratch)
     return encoder
 
@@ -108,7 +109,13 @@ class Lookup:
 
 
 def _rows(
-    view: View, encoder: Encoder, aggregates: Aggregates, past: Ints | None, out: Path, splits: Sequence[int]
+    view: View,
+    encoder: Encoder,
+    aggregates: Aggregates,
+    past: Ints | None,
+    out: Path,
+    splits: Sequence[int],
+    threads: int,
 ) -> None:
     """The windows' records, in the order of the log."""
     num_ids = sum(feature.width for feature in encoder.layout.pooled)
@@ -118,12 +125,9 @@ def _rows(
         folder = out / "rows" / SPLITS[split]
         folder.mkdir(parents=True)
         writers[split] = NpyWriter(folder / ROWS, kind)
-    for piece in view.slices():
-        if not np.isin(piece.which, list(splits)).any():
-            continue
-        columns = _columns(piece, encoder, aggregates, view)
-        if past is not None:
-            columns["past"] = past[piece.first_slot : piece.first_slot + len(piece)]
+    wanted = (piece for piece in view.slices() if np.isin(piece.which, list(splits)).any())
+    filled = ((piece, _columns(piece, encoder, aggregates, view, past)) for piece in wanted)
+    for piece, columns in ahead(filled, threads):
         for first in range(0, len(piece), ROWS_PER_CHUNK):
             chunk = slice(first, first + ROWS_PER_CHUNK)
             records = _records(columns, chunk, kind)
@@ -135,7 +139,7 @@ def _rows(
         writer.close()
 
 
-def _columns(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View) -> dict[str, Any]:
+def _columns(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View, past: Ints | None) -> dict[str, Any]:
     """The fields of the slice's records; ids and dense as lists of columns, the former with their places."""
     lookup = Lookup(piece.segment, encoder)
     ids: list[tuple[int, Ids]] = []
@@ -147,6 +151,8 @@ def _columns(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View)
         for scale in encoder.scales
     ]
     fields: dict[str, Any] = {name: piece[name] for name in ("time", "user", "request", "label")}
+    if past is not None:
+        fields["past"] = past[piece.first_slot : piece.first_slot + len(piece)]
     offset = np.zeros(len(piece), dtype=np.float32)
     if view.data.negatives is not None:
         offset += piece.of(piece.segment.numbers("offset")).astype(np.float32)
