@@ -88,9 +88,10 @@ def listed(place: Place, chosen: str | None) -> tuple[str, list[str]]:
 
 def _nothing(place: Place, chosen: str | None) -> str:
     found = {"nothing": "nothing there", "glob": "no match"}.get(place.kind, "an empty one")
-    kinds = {"parquet": "Parquet", "arrow": "Arrow", "csv": "CSV", None: "Parquet, Arrow or CSV"}[chosen]
+    kinds = {"parquet": "Parquet files", "arrow": "Arrow files", "csv": "CSV files"}
+    wanted = f"a folder of {kinds[chosen] if chosen else 'Parquet files, or of Arrow or CSV files'}"
     remedy = "mend data.source, or make a log with `recdistill synth`"
-    return problem(where_of(place.source), wanted=f"a folder of {kinds} files", found=found, remedy=remedy)
+    return problem(where_of(place.source), wanted=wanted, found=found, remedy=remedy)
 
 
 def is_data(name: str) -> bool:
