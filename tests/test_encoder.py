@@ -119,14 +119,18 @@ def test_numbers_are_scaled_by_the_train_rows_and_a_null_is_the_mean(encoder):
     assert dense.dtype == np.float32
 
 
-def test_a_constant_column_becomes_zero_and_a_column_without_values_too(tmp_path):
+def test_a_constant_column_becomes_zero(tmp_path):
     features = Features.model_validate({"ids": ["item"], "dense": ["price"]})
-    for name, values in (("constant", [4.0] * 4), ("nothing", [None] * 4)):
-        fitted = fit(tmp_path / name, features, [rows(price=values)])
-        assert now(fitted, price=[4.0, None])[1][0, 0] in (0.0, 4.0)  # never seen: mean 0, deviation 1
-        assert now(fitted, price=[None])[1].tolist() == [[0.0]]
     fitted = fit(tmp_path / "again", features, [rows(price=[4.0] * 4)])
     assert now(fitted, price=[4.0, 5.0])[1].tolist() == [[0.0], [1.0]]
+
+
+def test_columns_without_a_value_are_told_at_once(tmp_path):
+    with pytest.raises(BadInput) as caught:
+        fit(tmp_path / "ids", FEATURES, [rows(item=[None] * 4, tags=[[], None, [None], []])])
+    assert [line.split(":")[0] for line in caught.value.problems] == ["feature item", "feature tags"]
+    with pytest.raises(BadInput, match="feature price: wanted values in the train window, found only nulls"):
+        fit(tmp_path / "numbers", FEATURES, [rows(price=[None] * 4)])
 
 
 @pytest.mark.parametrize("cuts", [[1], [2, 3], [0, 4]])

@@ -22,6 +22,7 @@ from recdistill.data.served import Served
 from recdistill.data.tables import Bins, Hashed, Table, Vocabulary, splitmix
 from recdistill.data.view import Slice, View
 from recdistill.files import digest
+from recdistill.problems import BadInput, problem
 
 SAMPLE = 200_000  # rows that quantiles are taken from
 Ints = NDArray[np.int64]
@@ -134,12 +135,25 @@ def fit_tables(run: Run, view: View, sources: Mapping[str, Source], before: Enco
         for piece in view.slices():
             if piece.train.any():
                 list(pool.map(lambda name, now=piece: _count(counts[name], now, readers[name]), counts))
+    _refuse_empty({name: int(counter.counts.sum()) for name, counter in counts.items()})
     for name, counter in counts.items():
         spec = first.get(name, IdColumn(column=name))
         old = None if before is None else before.tables.get(name)
         known = old.values if isinstance(old, Vocabulary) else None
         tables[name] = counter.vocabulary(name, spec.min_count, spec.max_rows, known)
     return {name: tables[name] for name in readers}
+
+
+def _refuse_empty(values: Mapping[str, int]) -> None:
+    """BadInput for what holds no value in the train window: nothing could be learned from it."""
+    remedy = "mend the log, or drop the feature"
+    lines = [
+        problem(f"feature {name}", wanted="values in the train window", found="only nulls", remedy=remedy)
+        for name, num in values.items()
+        if not num
+    ]
+    if lines:
+        raise BadInput(lines)
 
 
 def _count(counter: Counts, piece: Slice, sources: Sequence[Source]) -> None:
@@ -185,6 +199,7 @@ def _scales(run: Run, view: View, aggregated: Aggregated) -> tuple[Scale, ...]:
         found = aggregated(piece) if summed else {}
         for title, (moment, transform) in summed.items():
             moment.add(transformed(_train(piece, found[title]), transform))
+    _refuse_empty({title: moment.count for title, (moment, _) in moments.items()})
     ranked = [_rank(spec, view) for spec in features.dense if spec.transform == "rank"]
     scales = {title: m.scale(title, kind) for title, (m, kind) in (moments | summed).items()}
     scales |= {scale.column: scale for scale in ranked}
@@ -197,6 +212,7 @@ def _train(piece: Slice, values: Numbers) -> Numbers:
 
 def _rank(spec: DenseColumn, view: View) -> Scale:
     sample = list(sampled(view, spec.column))
+    _refuse_empty({spec.title: sum(int((~np.isnan(part)).sum()) for part in sample)})
     return Scale(column=spec.column, transform="rank", edges=quantiles(sample, NUM_RANKS))
 
 
