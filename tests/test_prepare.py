@@ -258,3 +258,13 @@ def test_every_window_of_one_class_is_told(tmp_path):
     assert len(caught.value.problems) == 2
     the_line(caught.value.problems, "valid window", "column clicked", "wanted labels of 0 and of 1", "found only 0")
     the_line(caught.value.problems, "test window", "found only 1")
+
+
+def test_a_column_that_nobody_reads_may_differ_from_file_to_file(tmp_path):
+    one, other = table().slice(0, 200), table().slice(200)
+    files = {
+        "a.parquet": one.append_column("note", pa.array(["x"] * 200)),
+        "b.parquet": other.append_column("note", pa.array(range(200))),
+    }
+    folder, _ = prepared(tmp_path, files)
+    assert len(everything(folder)) == NUM_ROWS

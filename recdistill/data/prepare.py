@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.admit import admit
-from recdistill.data.contract import check_types
+from recdistill.data.contract import check_types, ruled_columns
 from recdistill.data.drift import drift, write_drift
 from recdistill.data.encoder import Encoder
 from recdistill.data.leaks import leaks
 from recdistill.data.logs import Log, open_data
 from recdistill.data.negatives import sampled_log
 from recdistill.data.parts import read_parts
-from recdistill.data.raw import check_columns
+from recdistill.data.raw import check_columns, wanted_columns
 from recdistill.data.split import SPLITS, Windows
 from recdistill.data.store import open_rows
 from recdistill.data.view import View, open_view
@@ -51,10 +51,11 @@ def open_checked(run: Run) -> Log:
 
     BadInput lists what does not fit.
     """
-    log = open_data(run.data)
-    if run.data.negatives is not None:
-        folder = sampled_log(run, log, Path(run.folder))
-        log = open_data(run.data.model_copy(update={"source": str(folder), "format": None, "manifest": None}))
+    data, needed = run.data, [*(name for name, _ in wanted_columns(run)), *ruled_columns(run)]
+    if data.negatives is not None:
+        folder = sampled_log(run, open_data(data), Path(run.folder))
+        data = data.model_copy(update={"source": str(folder), "format": None, "manifest": None})
+    log = open_data(data, list(dict.fromkeys(needed)))
     check_columns(run, log)
     if lines := check_types(run, log):
         raise BadInput(lines)
