@@ -154,6 +154,11 @@ def test_an_embargo_takes_the_end_of_train_and_of_valid():
     assert np.bincount(which + 1).tolist() == [36 + 36, 20 * 24 - 36, 5 * 24 - 36, 5 * 24]
 
 
+def test_the_test_window_may_be_shorter_than_the_embargo():
+    cut = windows(of(TIMES), Split(valid_from=at(20), test_from=at(29), embargo=timedelta(days=2)))
+    assert np.bincount(cut.which(np.array(TIMES)) + 1).tolist() == [4 * 24, 18 * 24, 7 * 24, 24]
+
+
 def test_back_test_windows_lie_one_step_after_the_other():
     every, cuts = timedelta(days=5), []
     for back in range(4):
