@@ -104,7 +104,7 @@ def synth(
     seed: Annotated[int, typer.Option(min=0)] = 7,
     flip: Annotated[float, typer.Option(help="share of labels that are turned round")] = 0.0,
     position_bias: Annotated[float, typer.Option(help="one item in k^BIAS is examined at position k")] = 0.15,
-    newborn: Annotated[float, typer.Option(help="share of items born after the first day")] = 0.1,
+    newborn: Annotated[float, typer.Option(help="share of items born after the first day")] = 0.0,
     base_drift: Annotated[float, typer.Option(help="by which all logits move over the days")] = 0.0,
     with_truth: Annotated[bool, typer.Option(help="also a column true_logit: never a feature")] = False,
     wide: Annotated[str, typer.Option(help="IDSxNUMBERS, as in 20x13: a wide log for benchmarks instead")] = "",

@@ -24,7 +24,7 @@ __all__ = ["World", "synth"]
 
 _FIRST_DAY = np.datetime64("2026-01-01", "us")
 _DAY_US = 86_400_000_000
-_ROWS_PER_CHUNK = 100_000
+_ROWS_PER_CHUNK = 50_000
 _COLUMNS = [
     ("user_id", pa.int64()),
     ("item_id", pa.int64()),

@@ -90,8 +90,8 @@ def auc(counts: Counts, score: Floats) -> float | None:
 def log_loss(counts: Counts, score: Floats) -> float | None:
     """Mean of -log of the probability that was given to the label; None without rows. counts: [k, 2].
 
-    >>> log_loss(np.array([[1, 3]]), np.array([0.5])) == -np.log(0.5)
-    True
+    >>> round(log_loss(np.array([[1, 3]]), np.array([0.75])), 6)  # -(log(0.25) + 3 log(0.75)) / 4
+    0.562335
     """
     seen = counts.sum(axis=1) > 0
     down, up = counts[seen].T

@@ -50,7 +50,7 @@ class World:
     """Share of labels that are turned round."""
     position_bias: float = 0.15
     """Exponent of the examination: at position 1 every item is examined, at position k one in k ** position_bias."""
-    newborn: float = 0.1
+    newborn: float = 0.0
     """Share of items born at the begin of a day after the first; none is shown before."""
     base_drift: float = 0.0
     """How far the logit of all rows moves from the log's start to its end."""
