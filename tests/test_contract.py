@@ -234,6 +234,12 @@ def test_earliest_itself_is_fine_to_the_microsecond():
     assert list(broken(run, log_table(2, timestamp=times.cast(pa.timestamp("ns")))).values()) == [[0]]
 
 
+def test_bounds_between_two_ticks_of_a_coarse_clock():
+    run = a_run(time_unit="s", contract={"earliest": "2023-05-06T07:00:00.5Z"})
+    first = round(datetime(2023, 5, 6, 7, tzinfo=UTC).timestamp())
+    assert list(broken(run, log_table(2, timestamp=pa.array([first, first + 1]))).values()) == [[0]]
+
+
 def test_events_of_another_partition_are_late_or_early():
     begin = datetime(2023, 5, 6, tzinfo=UTC)
     offsets = [timedelta(hours=-3), timedelta(hours=-2), timedelta(0), timedelta(hours=24), timedelta(hours=23.9)]

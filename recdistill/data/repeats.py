@@ -18,7 +18,6 @@ from recdistill.data.values import stable_key
 Ints = NDArray[np.int64]
 
 _NULL = np.uint64(0xA0761D6478BD642F)  # odd, so that no null looks like the id 0, whose key is 0
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that nothing is lost by multiplying; parts of a key keep their places
 _BINS = 4096  # of keys, by their first 12 bits
 
 
@@ -33,7 +32,7 @@ def event_key(table: pa.Table, columns: Sequence[str]) -> Ints:
         values = values.dictionary_decode() if pt.is_dictionary(values.type) else values
         part = np.full(len(values), _NULL)
         part[values.is_valid().to_numpy(zero_copy_only=False)] = _plain_key(values.drop_null())
-        keys = pd.util.hash_array(keys * _MIX + part)
+        keys = pd.util.hash_array(keys + part)
     return keys.view(np.int64)
 
 
