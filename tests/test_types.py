@@ -38,7 +38,7 @@ def test_a_batch_moves_with_its_teacher_and_keeps_every_value():
     batch = dataclasses.replace(batch, teacher=teacher)
     moved = batch.to(torch.device("meta"))
     fields = [field.name for field in dataclasses.fields(Batch) if field.name != "teacher"]
-    assert len(fields) == 6
+    assert len(fields) == 7
     for name in fields:
         assert getattr(moved, name).device.type == "meta", name
     assert moved.teacher.logit.device.type == moved.teacher.hidden.device.type == "meta"

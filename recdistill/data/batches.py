@@ -51,12 +51,15 @@ class Batches:
             yield self.batch(index)
 
     def stream(self, position: Position) -> Iterator[tuple[Position, Batch]]:
-        """Batches without end from a position on, each with the position after it."""
+        """Batches without end from a position on, each with the position after it; none where there are no rows."""
         epoch, done = position.epoch, position.batch
         while True:
+            given = False
             for batch in self.epoch(epoch, done):
-                done += 1
+                done, given = done + 1, True
                 yield Position(epoch=epoch, batch=done), batch
+            if not given and not done:
+                return  # this rank has no rows at all
             epoch, done = epoch + 1, 0
 
     def batch(self, index: Ints) -> Batch:

@@ -117,14 +117,19 @@ _PARTS: dict[str, Callable[[Ints], Ints]] = {
 }
 
 
-def listed(values: pa.Array, width: int) -> tuple[Ints, Ints, pa.Array]:
-    """(row, place in its list, value) of the first `width` elements of every list; a column without a type has none."""
+def listed(values: pa.Array, width: int, *, last: bool = False) -> tuple[Ints, Ints, pa.Array]:
+    """(row, place in its list, value) of the first `width` elements of every list; a column without a type has none.
+
+    last: the last ones instead, places counted from the end.
+    """
     if pt.is_null(values.type):
         values = values.cast(pa.list_(pa.null()))
     flat = pc.list_flatten(values)
     length = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     row = np.repeat(np.arange(len(values)), length)
     place = np.arange(len(flat)) - np.repeat(np.cumsum(length) - length, length)
+    if last:
+        place = np.repeat(length, length) - 1 - place
     kept = place < width
     if kept.all():
         return row, place, flat

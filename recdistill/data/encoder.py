@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recdistill.config_features import Features
@@ -74,15 +73,7 @@ class Encoder:
 
     def _lists(self, feature: IdFeature, values: pa.Array, *, newest_first: bool) -> Ids:
         """[n, width] ids of a list column: its first values, or its last ones backwards."""
-        if newest_first:
-            row = pc.list_parent_indices(values).to_numpy(zero_copy_only=False).astype(np.int64)
-            flat = pc.list_flatten(values)
-            length = np.bincount(row, minlength=len(values))
-            place = np.cumsum(length)[row] - 1 - np.arange(len(flat))
-            kept = place < feature.width
-            row, place, flat = row[kept], place[kept], flat.filter(pa.array(kept))
-        else:
-            row, place, flat = listed(values, feature.width)
+        row, place, flat = listed(values, feature.width, last=newest_first)
         out = np.zeros((len(values), feature.width), dtype=np.int32)
         out[row, place] = self.tables[feature.table].ids(flat)
         return out

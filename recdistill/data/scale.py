@@ -16,7 +16,8 @@ NUM_RANKS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """value -> (transform(value) - mean) / deviation, or its rank in -1 to 1; a null becomes 0, which is the middle.
+    """value -> (transform(value) - mean) / deviation, or its rank in -1 to 1; a null becomes 0, which is the middle,
+    and so does what has no finite value.
 
     edges: with transform "rank", the ascending quantiles of the train window.
     """
@@ -38,7 +39,7 @@ class Scale:
             scaled[np.isnan(numbers)] = 0.0
         else:
             scaled = (transformed(numbers, self.transform) - self.mean) / self.deviation
-            np.copyto(scaled, 0.0, where=np.isnan(scaled))
+            np.copyto(scaled, 0.0, where=~np.isfinite(scaled))
         return scaled.astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
