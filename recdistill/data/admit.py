@@ -42,8 +42,14 @@ def admit(run: Run, log: Log, parts: Sequence[Part], out: Path, now: datetime | 
         _write(run, quarantine, segment, late, again[number])
         if len(late) or len(again[number]):
             dropped[number] = np.isin(np.arange(len(segment)), np.concatenate([late, again[number]]))
-    quarantine.finish(log.num_rows)
-    _judge(run, log, parts, dropped)
+    lines: list[str] = []
+    try:
+        quarantine.finish(log.num_rows)
+    except BadInput as error:
+        lines = error.problems
+    lines += _judge(run, log, parts, dropped)
+    if lines:
+        raise BadInput(lines)
     Path(run.folder, QUARANTINE).rename(out / QUARANTINE)
     np.save(out / DROPPED, _numbers(log, out / QUARANTINE))
     return dropped
@@ -86,8 +92,8 @@ def _write(run: Run, quarantine: Quarantine, segment: Segment, late: Ints, again
         quarantine.add_rows(segment.file, segment["row"][again], values, [rule])
 
 
-def _judge(run: Run, log: Log, parts: Sequence[Part], dropped: Dropped) -> None:
-    """BadInput where files, partitions or the label rate break the contract, judged by the rows that are left."""
+def _judge(run: Run, log: Log, parts: Sequence[Part], dropped: Dropped) -> list[str]:
+    """A line for what breaks the contract in files, partitions or the label rate, judged by the rows that are left."""
     rows, positives = [], []
     number = 0
     for part in parts:
@@ -97,8 +103,7 @@ def _judge(run: Run, log: Log, parts: Sequence[Part], dropped: Dropped) -> None:
             num, positive, number = num + len(label), positive + float(label.sum()), number + 1
         rows.append(num)
         positives.append(positive)
-    if lines := check_whole(run, log, rows, positives):
-        raise BadInput(lines)
+    return check_whole(run, log, rows, positives)
 
 
 def _numbers(log: Log, quarantine: Path) -> Ints:

@@ -134,14 +134,6 @@ def _partitions(log: Log) -> tuple[list[str], NDArray[np.int64]]:
     return names, np.array([names.index(title) for title in titles], dtype=np.int64)
 
 
-def look(run: Run, scratch: Path) -> tuple[Log, Survey]:
-    """What prepare would find; all that it writes is under `scratch`."""
-    elsewhere = run.model_copy(update={"root": str(scratch / "run")})
-    (scratch / "out").mkdir()
-    log = open_checked(elsewhere)
-    return log, survey(run, log, read_view(elsewhere, log, scratch / "out"))
-
-
 def encode_as(run: Run, log: Log, encoder: Encoder, out: Path, splits: Sequence[str]) -> None:
     """The named windows as another encoder sees them: rows/, events/ and encoder/ under `out`."""
     theirs = run.model_copy(update={"features": encoder.features, "root": str(out / "work")})
