@@ -51,8 +51,8 @@ def made(num_rows: int, share_bad: float) -> pa.Table:
 
 def arrow(table: pa.Table) -> int:
     from recdistill.config import Run
-    from recdistill.data.contract import broken_rows
-    from recdistill.data.logs import LogFile
+    from recdistill.data.contract.rules import broken_rows
+    from recdistill.data.log.read import LogFile
 
     columns = {
         "user_id": {},

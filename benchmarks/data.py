@@ -37,7 +37,7 @@ BATCH = 4096
 
 def wide_log(num_rows: int, cardinality: int, kind: str, num_numbers: int = NUM_NUMBERS) -> Path:
     """A generated log, kept from one call to the next."""
-    from recdistill.data.synth_wide import wide
+    from recdistill.data.synth.wide import wide
 
     folder = ROOT / f"log-{num_rows}-{cardinality}-{kind}-{num_numbers}"
     if not folder.exists():

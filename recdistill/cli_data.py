@@ -22,8 +22,8 @@ def check(
 ) -> None:
     """Read config and data: a profile of every column, the windows, or all that breaks the contract; keeps nothing."""
     settings = open_config(config, overrides, quiet=as_json)
-    from recdistill.data.check import check, scratch
-    from recdistill.data.profile_table import table
+    from recdistill.data.contract.check import check, scratch
+    from recdistill.data.contract.profile_table import table
     from recdistill.problems import BadInput
 
     with scratch() as folder:
@@ -70,8 +70,8 @@ def infer(
 ) -> None:
     """Draft a `contract:` section for `data:` from what the log holds today, with the evidence in comments."""
     settings = open_config(config, overrides, quiet=True)
-    from recdistill.data.check import scratch
-    from recdistill.data.infer import infer
+    from recdistill.data.contract.check import scratch
+    from recdistill.data.contract.infer import infer
 
     with scratch() as folder:
         print(infer(settings, folder, slack), end="")
@@ -85,7 +85,7 @@ def manifest_command(
 ) -> None:
     """Write down which files the config's log is, with their sha256, so that a run reads exactly those."""
     settings = open_config(config, overrides)
-    from recdistill.data.listing import open_data
+    from recdistill.data.log.listing import open_data
     from recdistill.files import write_json
 
     log = open_data(settings.data)
@@ -116,11 +116,11 @@ def synth(
     """Generate a log with a planted truth, as Parquet partitioned by day; prints the best that a model can reach."""
     from time import perf_counter
 
-    from recdistill.data import synth_wide
-    from recdistill.data.synth import World
-    from recdistill.data.synth import synth as generate
-    from recdistill.data.synth_files import read_truth
-    from recdistill.data.synth_truth import ceiling_lines
+    from recdistill.data.synth import wide as synth_wide
+    from recdistill.data.synth.files import read_truth
+    from recdistill.data.synth.generate import World
+    from recdistill.data.synth.generate import synth as generate
+    from recdistill.data.synth.truth import ceiling_lines
 
     started = perf_counter()
     if wide and not truth:

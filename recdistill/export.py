@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from recdistill.bundle import FORMAT, GRAPH, bundle_digest, open_bundle
 from recdistill.config import Run
-from recdistill.data.encoder import Encoder
 from recdistill.data.admit import dropped_rows
+from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
 from recdistill.data.store import open_rows

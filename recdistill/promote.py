@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from recdistill.bundle import Bundle, open_bundle
 from recdistill.config import Run
-from recdistill.data.drift import drift_summary
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import encode_as, open_checked
 from recdistill.data.store import Rows, open_rows
+from recdistill.data.watch.drift import drift_summary
 from recdistill.evaluate import SCORES, bundle_logits, compare
 from recdistill.files import digest, manifest, read_json, write_json
 from recdistill.gates import decide_gates

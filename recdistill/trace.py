@@ -9,8 +9,8 @@ import torch
 
 from recdistill.bundle import open_bundle
 from recdistill.config import Run
-from recdistill.data.encoder import Encoder
 from recdistill.data.admit import dropped_rows
+from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
 from recdistill.data.scores import open_scores

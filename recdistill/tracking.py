@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recdistill import __version__
 from recdistill.config import Run
-from recdistill.data.drift import drift_files, drift_summary
+from recdistill.data.watch.drift import drift_files, drift_summary
 from recdistill.files import read_json
 from recdistill.registry import Registry, experiment_id
 

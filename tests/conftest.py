@@ -13,7 +13,7 @@ import torch
 
 from recdistill.config import Run
 from recdistill.data.prepare import prepare
-from recdistill.data.synth import World, synth
+from recdistill.data.synth.generate import World, synth
 from recdistill.files import whole_folder
 from recdistill.types import Batch, IdFeature, Layout
 

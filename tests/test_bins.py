@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recdistill.data import bins
-from recdistill.data.bins import FIRST_BIN, MISSING, UNKNOWN, count, cut, sample
 from recdistill.data.store import Rows, record_type
+from recdistill.data.watch import bins
+from recdistill.data.watch.bins import FIRST_BIN, MISSING, UNKNOWN, count, cut, sample
 from recdistill.types import IdFeature, Layout
 
 ITEM = IdFeature(name="item", table="item", start=0, width=1, num_rows=40, kind="single")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recdistill.data import codes as module
 from recdistill.data.codes import Coder, narrow, narrow_numbers
-from recdistill.data.values import plain_ids
+from recdistill.data.log.values import plain_ids
 
 SMALL = {
     "int8": (pa.int8(), st.integers(-128, 127)),

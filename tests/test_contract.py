@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.config_data import ColumnRule, Contract, Partition
-from recdistill.data import contract, repeats
-from recdistill.data.contract import (
+from recdistill.data.contract import repeats
+from recdistill.data.contract import rules as contract
+from recdistill.data.contract.rules import (
     broken_rows,
     check_types,
     check_whole,
@@ -25,8 +26,8 @@ from recdistill.data.contract import (
     out_of_order,
     ruled_columns,
 )
-from recdistill.data.contract_whole import missing
-from recdistill.data.logs import LogFile, microseconds
+from recdistill.data.contract.whole import missing
+from recdistill.data.log.read import LogFile, microseconds
 
 NAN, INF = float("nan"), float("inf")
 

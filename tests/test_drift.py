@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recdistill.data.drift import FLOOR, drift, drift_files, drift_summary, js, psi, psi_noise, render, write_drift
 from recdistill.data.store import Rows, record_type
+from recdistill.data.watch.drift import (
+    FLOOR,
+    drift,
+    drift_files,
+    drift_summary,
+    js,
+    psi,
+    psi_noise,
+    render,
+    write_drift,
+)
 from recdistill.types import IdFeature, Layout
 
 log, log2, sqrt = np.log, np.log2, np.sqrt

@@ -171,7 +171,9 @@ def test_the_checks_of_calls_see_the_calls_there_are():
 @each_module
 def test_only_the_command_line_prints(name):
     printing = [call.lineno for call in calls(name) if ast.unparse(call.func) == "print"]
-    assert not printing or any(under(name, home) for home in ("cli", "cli_config", "cli_data", "doctor", "flows")), printing
+    assert not printing or any(under(name, home) for home in ("cli", "cli_config", "cli_data", "doctor", "flows")), (
+        printing
+    )
 
 
 @each_module

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import the_line
 
-from recdistill.data.leaks import leaks
 from recdistill.data.store import Rows, record_type
+from recdistill.data.watch.leaks import leaks
 from recdistill.types import IdFeature, Layout
 
 ITEM = IdFeature(name="item", table="item", start=0, width=1, num_rows=102, kind="single")

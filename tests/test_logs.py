@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import log_table, the_line, write_log
 
-from recdistill.data import logs
-from recdistill.data.formats import csv, parquet
-from recdistill.data.logs import batches, open_log, read_groups, shard, tables
+from recdistill.data.log import read as logs
+from recdistill.data.log.formats import csv, parquet
+from recdistill.data.log.read import batches, open_log, read_groups, shard, tables
 from recdistill.problems import BadInput
 
 

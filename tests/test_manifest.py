@@ -14,8 +14,8 @@ import pytest
 from conftest import log_table, the_line, write_log
 
 from recdistill import cli
-from recdistill.data import manifest
-from recdistill.data.logs import batches, open_log, read_groups, tables
+from recdistill.data.log import manifest
+from recdistill.data.log.read import batches, open_log, read_groups, tables
 from recdistill.files import MANIFEST, whole_folder, write_json
 from recdistill.problems import BadInput
 

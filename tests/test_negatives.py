@@ -14,8 +14,9 @@ from conftest import read_log, the_line, write_log
 
 from recdistill import files
 from recdistill.config import Run
-from recdistill.data import logs, negatives_write
-from recdistill.data.negatives import kept, sampled_log
+from recdistill.data.log import read as logs
+from recdistill.data.negatives import write as negatives_write
+from recdistill.data.negatives.sampled import kept, sampled_log
 from recdistill.problems import BadInput
 
 HOUR = 3_600_000_000
@@ -240,7 +241,7 @@ def test_the_same_seed_draws_the_same_however_rows_are_cut_and_another_one_does_
     assert not one.equals(sample(tmp_path / "3", by=by, seed=1))
     monkeypatch.setattr(logs, "ROWS_PER_BATCH", 37)
     monkeypatch.setattr(negatives_write, "_ROWS_AT_ONCE", 55)
-    monkeypatch.setattr("recdistill.data.negatives_catalogue._PENDING", 100)
+    monkeypatch.setattr("recdistill.data.negatives.catalogue._PENDING", 100)
     pd.testing.assert_frame_equal(one, sample(tmp_path / "2", by=by))
 
 
@@ -326,11 +327,12 @@ def test_a_killed_process_leaves_no_sampled_log(tmp_path):
     (tmp_path / "run.json").write_text(run_of(source, tmp_path / "run").model_dump_json())
     code = (
         "import os, sys; from pathlib import Path; from recdistill.config import Run\n"
-        "from recdistill.data import logs, negatives, negatives_write\n"
+        "from recdistill.data.log import read\n"
+        "from recdistill.data.negatives import sampled, write\n"
         "run = Run.model_validate_json(Path(sys.argv[1]).read_text())\n"
-        "close = negatives_write._Writer.__exit__\n"
-        "negatives_write._Writer.__exit__ = lambda self, *error: (close(self, *error), os._exit(9))\n"
-        "negatives.sampled_log(run, logs.open_data(run.data), Path(run.folder))"
+        "close = write._Writer.__exit__\n"
+        "write._Writer.__exit__ = lambda self, *error: (close(self, *error), os._exit(9))\n"
+        "sampled.sampled_log(run, read.open_data(run.data), Path(run.folder))"
     )
     dead = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.json")], timeout=60, env=os.environ)
     assert dead.returncode == 9

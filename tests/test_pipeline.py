@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY, TINY_ROWS, make_run
 
 from recdistill import files, pipeline
-from recdistill.data.synth import synth
+from recdistill.data.synth.generate import synth
 from recdistill.files import manifest, read_json
 from recdistill.pipeline import STEPS, run_all
 from recdistill.problems import BadInput

@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill import cli
-from recdistill.data import profile as profiles
-from recdistill.data.counting import ERROR, Counter
-from recdistill.data.logs import open_log
-from recdistill.data.profile import profile
-from recdistill.data.profile_table import WIDTH, table
+from recdistill.data.contract import profile as profiles
+from recdistill.data.contract.counting import ERROR, Counter
+from recdistill.data.contract.profile import profile
+from recdistill.data.contract.profile_table import WIDTH, table
+from recdistill.data.log.read import open_log
 
 NAN = float("nan")
 

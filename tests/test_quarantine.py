@@ -10,9 +10,9 @@ from conftest import log_table, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.data.contract import Broken, broken_rows
-from recdistill.data.logs import LogFile
-from recdistill.data.quarantine import LONGEST, Quarantine, texts
+from recdistill.data.contract.quarantine import LONGEST, Quarantine, texts
+from recdistill.data.contract.rules import Broken, broken_rows
+from recdistill.data.log.read import LogFile
 from recdistill.problems import BadInput
 
 NAN = float("nan")

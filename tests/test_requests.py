@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import read_log
 
+from recdistill.data import requests as module
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked
-from recdistill.data import requests as module
 from recdistill.data.split import SPLITS
 from recdistill.data.store import open_rows
 

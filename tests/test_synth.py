@@ -10,11 +10,11 @@ import pytest
 from conftest import TINY, TINY_ROWS, read_log
 
 from recdistill.cli import main
-from recdistill.data import synth as synth_module
-from recdistill.data.logs import open_log
-from recdistill.data.synth import World, synth
-from recdistill.data.synth_files import read_truth
-from recdistill.data.synth_world import cells, plant, popular, relevance_of
+from recdistill.data.log.read import open_log
+from recdistill.data.synth import generate as synth_module
+from recdistill.data.synth.files import read_truth
+from recdistill.data.synth.generate import World, synth
+from recdistill.data.synth.world import cells, plant, popular, relevance_of
 from recdistill.files import damage
 from recdistill.metrics import plain_auc
 from recdistill.problems import BadInput
@@ -256,7 +256,7 @@ def test_popularity_is_the_documented_one():
 
 def test_the_size_of_chunks_and_files_changes_no_row(busy, tmp_path, monkeypatch):
     monkeypatch.setattr(synth_module, "_ROWS_PER_CHUNK", 150)  # less than a slot of 25 requests of 12 rows
-    monkeypatch.setattr("recdistill.data.synth_files._ROWS_PER_FILE", 1000)
+    monkeypatch.setattr("recdistill.data.synth.files._ROWS_PER_FILE", 1000)
     synth(tmp_path / "log", BUSY_ROWS, BUSY, with_truth=True)
     assert len(open_log(str(tmp_path / "log")).files) >= 120
     log, truth = busy
@@ -305,7 +305,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     script = """if True:
         import resource, sys
         from pathlib import Path
-        from recdistill.data.synth import World, synth
+        from recdistill.data.synth.generate import World, synth
         synth(Path(sys.argv[1]), int(sys.argv[2]), World(num_users=2000, num_items=500, num_days=20, seed=7))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """

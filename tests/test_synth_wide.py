@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_log, the_line
 
-from recdistill.data.logs import open_log
-from recdistill.data.synth_files import read_truth
-from recdistill.data.synth_wide import draw, shape, wide
+from recdistill.data.log.read import open_log
+from recdistill.data.synth.files import read_truth
+from recdistill.data.synth.wide import draw, shape, wide
 from recdistill.problems import BadInput
 
 SHAPE = {"num_ids": 6, "num_numbers": 3, "cardinality": 40, "seed": 5}
@@ -95,8 +95,8 @@ def test_ranks_are_drawn_as_the_skew_says(skew):
 
 
 def test_files_hold_a_limited_number_of_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("recdistill.data.synth_files._ROWS_PER_FILE", 20_000)
-    monkeypatch.setattr("recdistill.data.synth_wide._ROWS_PER_CHUNK", 8_000)
+    monkeypatch.setattr("recdistill.data.synth.files._ROWS_PER_FILE", 20_000)
+    monkeypatch.setattr("recdistill.data.synth.wide._ROWS_PER_CHUNK", 8_000)
     wide(tmp_path / "log", 50_001, **SHAPE)
     sizes = [pq.read_metadata(path).num_rows for path in sorted((tmp_path / "log").glob("*.parquet"))]
     assert sizes == [16_000, 16_000, 18_001]

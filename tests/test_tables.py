@@ -11,8 +11,8 @@ from conftest import the_line
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recdistill.data.log.values import plain_ids
 from recdistill.data.tables import Bins, Hashed, Vocabulary, arrow_digest, open_table, splitmix
-from recdistill.data.values import plain_ids
 from recdistill.problems import BadInput
 from recdistill.types import FIRST_KNOWN
 

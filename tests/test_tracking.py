@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from recdistill.data.drift import drift, write_drift
 from recdistill.data.store import Rows, record_type
+from recdistill.data.watch.drift import drift, write_drift
 from recdistill.files import write_json
 from recdistill.registry import open_registry
 from recdistill.tracking import log_run

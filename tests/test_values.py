@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.data.values import family, microseconds, plain_ids, stable_key
+from recdistill.data.log.values import family, microseconds, plain_ids, stable_key
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_keys_of_numbers_are_a_published_hash():
 
 def test_keys_of_strings_are_the_same_in_every_process():
     code = (
-        "import pyarrow as pa; from recdistill.data.values import stable_key\n"
+        "import pyarrow as pa; from recdistill.data.log.values import stable_key\n"
         "print(stable_key(pa.array(['a', 'é'])).tolist())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recdistill.config import Run
-from recdistill.data.contract import Broken, check_whole, in_the_future, repeats
-from recdistill.data.logs import Log
+from recdistill.data.contract.quarantine import Quarantine
+from recdistill.data.contract.rules import Broken, check_whole, in_the_future, repeats
+from recdistill.data.log.read import Log
 from recdistill.data.parts import QUARANTINE, Part, Segment
-from recdistill.data.quarantine import Quarantine
 from recdistill.data.tables import splitmix
 from recdistill.data.view import Dropped, segments
 from recdistill.problems import BadInput
@@ -42,13 +42,8 @@ def admit(run: Run, log: Log, parts: Sequence[Part], out: Path, now: datetime | 
         _write(run, quarantine, segment, late, again[number])
         if len(late) or len(again[number]):
             dropped[number] = np.isin(np.arange(len(segment)), np.concatenate([late, again[number]]))
-    lines: list[str] = []
-    try:
-        quarantine.finish(log.num_rows)
-    except BadInput as error:
-        lines = error.problems
-    lines += _judge(run, log, parts, dropped)
-    if lines:
+    quarantine.finish(log.num_rows)
+    if lines := _judge(run, log, parts, dropped):
         raise BadInput(lines)
     Path(run.folder, QUARANTINE).rename(out / QUARANTINE)
     np.save(out / DROPPED, _numbers(log, out / QUARANTINE))

@@ -13,10 +13,10 @@ from recdistill.config import Run
 from recdistill.config_features import Aggregate
 from recdistill.data.buckets import Buckets, groups, known_before
 from recdistill.data.encoder import Encoder
+from recdistill.data.log.values import stable_key
 from recdistill.data.parts import whole_key
 from recdistill.data.scale import Numbers
 from recdistill.data.tables import splitmix
-from recdistill.data.values import stable_key
 from recdistill.data.view import Slice, View
 
 Ints = NDArray[np.int64]

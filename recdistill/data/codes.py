@@ -10,7 +10,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from recdistill.data.columns import listed
-from recdistill.data.values import plain_ids
+from recdistill.data.log.values import plain_ids
 
 _MOST_KNOWN = 2_000_000  # values that are remembered from one segment to the next
 _NEW_ENOUGH = 0.02  # share of rows with a new value from which on the new ones are remembered too

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from recdistill.config_data import Data
 from recdistill.config_features import Features, IdColumn
+from recdistill.data.log.values import microseconds, plain_ids, stable_key
 from recdistill.data.tables import splitmix
-from recdistill.data.values import microseconds, plain_ids, stable_key
 from recdistill.problems import BadInput, problem
 
 Rows: TypeAlias = pa.RecordBatch | pa.Table

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.admit import admit
-from recdistill.data.contract import check_types, ruled_columns
-from recdistill.data.drift import drift, write_drift
+from recdistill.data.contract.rules import check_types, ruled_columns
 from recdistill.data.encoder import Encoder
-from recdistill.data.leaks import leaks
-from recdistill.data.logs import Log, open_data
-from recdistill.data.negatives import sampled_log
+from recdistill.data.log.read import Log, open_data
+from recdistill.data.negatives.sampled import sampled_log
 from recdistill.data.parts import read_parts
 from recdistill.data.raw import check_columns, wanted_columns
 from recdistill.data.split import SPLITS, Windows
 from recdistill.data.store import open_rows
 from recdistill.data.view import View, open_view
+from recdistill.data.watch.drift import drift, write_drift
+from recdistill.data.watch.leaks import leaks
 from recdistill.data.write import encode, grown_from
 from recdistill.files import write_json
 from recdistill.problems import BadInput, problem

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from recdistill.data.columns import column
+from recdistill.data.log.values import plain_ids
 from recdistill.data.tables import arrow_digest
-from recdistill.data.values import plain_ids
 from recdistill.files import file_digest
 from recdistill.problems import BadInput, problem
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.data.values import plain_ids, stable_key
+from recdistill.data.log.values import plain_ids, stable_key
 from recdistill.files import digest, file_digest
 from recdistill.problems import BadInput, problem
 from recdistill.types import ABSENT, FIRST_KNOWN, OOV

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recdistill.config_data import Data
-from recdistill.data.negatives import kept
+from recdistill.data.negatives.sampled import kept
 from recdistill.data.parts import Part, Segment
 from recdistill.data.raw import in_window
 from recdistill.data.split import NOWHERE, Windows, windows

@@ -2,7 +2,8 @@
 
     L_i = log(1 + exp(z_i + o_i)) - y_i (z_i + o_i)
 
-o is the batch's offset, 0 unless rows were sampled. The teacher takes no part. Source: the usual log loss of a click model, in nats.
+o is the batch's offset, 0 unless rows were sampled. The teacher takes no part. Source: the usual log loss of a click
+model, in nats.
 
 >>> rows = Batch.example(label=[1.0, 0.0])
 >>> student = Scores(logit=torch.tensor([0.0, math.log(3.0)]))
