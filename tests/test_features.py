@@ -213,7 +213,7 @@ def test_what_the_bundle_serves_by_a_key_is_the_last_value_of_the_train_window(t
     for row in served:
         wanted = last.loc[row["key"]]
         assert row["categories"] == list(wanted.categories)[:3]
-        assert row["price"] == (None if pd.isna(wanted.price) else wanted.price)
+        assert row["price"] == (None if pd.isna(wanted.price) else np.float32(wanted.price))
     ids, dense = encoder.request(pa.table({"item_id": [served[3]["key"], 10**6]}))
     assert dense[1].tolist() == [0.0]
     assert ids[1].tolist() == [1, 0, 0, 0]

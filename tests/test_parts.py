@@ -217,7 +217,7 @@ def test_one_segment_is_what_its_rows_say(tmp_path):
     values = piece.segment.values("item_id").to_pylist()
     (codes,) = piece.segment.codes("item_id")
     assert [values[code] for code in codes] == table.column("item_id").to_pylist()
-    assert piece.segment.numbers("price").tolist() == table.column("price").to_pylist()
+    assert (piece.segment.numbers("price") == table.column("price").to_numpy().astype(np.float32)).all()
     lists = [[values[c] for c in row if c >= 0] for values, row in _lists(piece.segment, "categories up to 2")]
     assert lists == table.column("categories").to_pylist()
 

@@ -137,5 +137,7 @@ def listed(values: pa.Array, width: int, *, last: bool = False) -> tuple[Ints, I
 
 
 def numbers(values: pa.Array) -> NDArray[np.float64]:
-    """[n] float64, NaN for null."""
+    """[n] float64, NaN for null; fractions as 32 bits hold them, which is what a model reads and a part keeps."""
+    if pt.is_floating(values.type):
+        values = values.cast(pa.float32(), safe=False)
     return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

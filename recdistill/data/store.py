@@ -17,14 +17,18 @@ Records = NDArray[np.void]
 ROWS = "rows.npy"
 
 
-def record_type(num_ids: int, num_dense: int) -> np.dtype[np.void]:
-    """One row: the 64-bit fields first, so that all are aligned; `past` is [start, end) among the events."""
-    fixed: list[tuple[Any, ...]] = [(name, "<i8") for name in ("row_id", "time", "user", "request")]
-    fixed += [("past", "<i8", (2,)), ("label", "<f4"), ("offset", "<f4")]
-    blocks: list[tuple[Any, ...]] = [("ids", "<i4", (num_ids,)), ("dense", "<f4", (num_dense,))]
-    kind = np.dtype(fixed + [block for block in blocks if block[2] != (0,)])
-    padding = -kind.itemsize % 8
-    return np.dtype([*kind.descr, ("_", "V4")]) if padding else kind
+def record_type(num_ids: int, num_dense: int, id_rows: int = 2**31, *, past: bool = True) -> np.dtype[np.void]:
+    """One row, its widest fields first, so that all are aligned. id_rows: of the largest table that an id reads.
+
+    past: whether it has [start, end) among the events.
+    """
+    fields: list[tuple[Any, ...]] = [(name, "<i8") for name in ("row_id", "time", "user", "request")]
+    fields += [("past", "<i8", (2,))] if past else []
+    fields += [("label", "<f4"), ("offset", "<f4"), ("dense", "<f4", (num_dense,))]
+    fields += [("ids", "<u2" if id_rows <= 2**16 else "<i4", (num_ids,))]
+    kept = [field for field in fields if field[2:] != ((0,),)]
+    padding = -np.dtype(kept).itemsize % 8
+    return np.dtype(kept + ([("_", f"V{padding}")] if padding else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,8 @@ def _rows(
 ) -> None:
     """The windows' records, in the order of the log."""
     num_ids = sum(feature.width for feature in encoder.layout.pooled)
-    kind = record_type(num_ids, len(encoder.layout.dense))
+    id_rows = max((feature.num_rows for feature in encoder.layout.pooled), default=0)
+    kind = record_type(num_ids, len(encoder.layout.dense), id_rows, past=past is not None)
     writers = {}
     for split in splits:
         folder = out / "rows" / SPLITS[split]
@@ -169,7 +170,7 @@ def _records(columns: Mapping[str, Any], chunk: slice, kind: np.dtype[np.void]) 
     num = len(columns["time"][chunk])
     records = np.zeros(num, dtype=kind)
     for name in ("row_id", "time", "user", "request", "label", "offset", "past"):
-        if name in columns:
+        if name in columns and name in (kind.names or ()):
             records[name] = columns[name][chunk]
     for place, column in columns["ids"]:
         records["ids"][:, place] = column[chunk]
