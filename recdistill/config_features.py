@@ -170,11 +170,21 @@ class Features(Section):
         if self.history is not None and self.history.item not in self._single():
             raise PydanticCustomError("no_item", "history.item: wanted one of ids that holds one value a row")
         self._check_tables()
+        self._check_lists(outcomes)
         return self
 
     def _single(self) -> set[str]:
         binned = {spec.title for spec in self.ids if spec.edges or spec.quantiles}
-        return {s.column for s in self.ids if s.column and s.max_values is None and s.title not in binned}
+        return {s.title for s in self.ids if s.column and s.max_values is None and s.title not in binned}
+
+    def _check_lists(self, past: list[str]) -> None:
+        """The tables of a history are read one value at a time."""
+        table_of = {spec.title: spec.table or spec.title for spec in self.ids}
+        tables = {table_of.get(name, name) for name in past}
+        lists = [spec.title for spec in self.ids if spec.max_values is not None and table_of[spec.title] in tables]
+        if lists:
+            message = "wanted features of one value a row in the tables of the history, found the list {lists}"
+            raise PydanticCustomError("lists", message, {"lists": ", ".join(lists)})
 
     def _check_tables(self) -> None:
         """Features that share a table must agree on how its rows are found."""

@@ -283,3 +283,9 @@ def test_a_problem_that_an_override_makes_names_the_command_line(tmp_path, overr
 )
 def test_a_label_is_no_feature_and_an_outcome_stands_once(tmp_path, old, new, word):
     the_line(problems(write(tmp_path, GOOD.replace(old, new))), "features", word)
+
+
+def test_a_list_may_not_share_the_table_of_a_history(tmp_path):
+    shared = GOOD.replace("ids: [item_id,", "ids: [item_id, {column: tags, max_values: 4, table: item_id},")
+    assert shared != GOOD
+    the_line(problems(write(tmp_path, shared)), "features", "tables of the history", "found the list tags")

@@ -25,7 +25,7 @@ from recdistill.data.store import ROWS, record_type
 from recdistill.data.tables import Bins
 from recdistill.data.view import Slice, View
 from recdistill.problems import BadInput, problem
-from recdistill.types import ABSENT, IdFeature
+from recdistill.types import ABSENT
 
 ROWS_PER_CHUNK = 8192  # so that a chunk's records stay in the cache while its columns are written
 Ints = NDArray[np.int64]
@@ -145,7 +145,8 @@ def _columns(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View,
     lookup = Lookup(piece.segment, encoder)
     ids: list[tuple[int, Ids]] = []
     for feature in encoder.layout.pooled:
-        ids += [(feature.start + n, column) for n, column in enumerate(_of(feature, lookup, piece))]
+        columns = lookup.ids(feature.name, feature.table, piece)
+        ids += [(feature.start + n, column) for n, column in enumerate(columns)]
     summed = aggregates(piece)
     dense = [
         scale(summed[scale.column] if scale.column in summed else piece.of(piece.segment.numbers(scale.column)))
@@ -160,10 +161,6 @@ def _columns(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View,
     if view.data.keep_negatives < 1:
         offset[piece.train] -= np.float32(np.log(view.data.keep_negatives))
     return fields | {"row_id": piece.of(piece.segment.row_id), "offset": offset, "ids": ids, "dense": dense}
-
-
-def _of(feature: IdFeature, lookup: Lookup, piece: Slice) -> list[Ids]:
-    return lookup.ids(feature.name, feature.table, piece)
 
 
 def _records(columns: Mapping[str, Any], chunk: slice, kind: np.dtype[np.void]) -> NDArray[np.void]:

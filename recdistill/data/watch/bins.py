@@ -18,7 +18,7 @@ NUM_TOP = 20
 NUM_QUANTILES = 10
 ZERO_SHARE = 0.01
 ROWS_TO_CUT = 200_000
-ROWS_TO_COUNT = 500_000  # of a window: more would tell nothing more
+ROWS_TO_COUNT = 250_000  # of a window: more would tell nothing more
 _CHUNK = 32_768
 
 Ints = NDArray[np.int64]

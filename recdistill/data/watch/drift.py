@@ -45,7 +45,7 @@ def drift(
     out-of-vocabulary among the values present, null for numbers and lengths; absent: share of absent; absent_change:
     that less the train window's; psi, js: distance of the distribution over the bins (`bins.cut`) from the train
     window's; psi_noise: the psi to expect of that many rows without any drift. A window without rows has nulls. Of more
-    than half a million rows of a window, about so many are counted, chosen by a hash of their numbers.
+    than 250,000 rows of a window, about so many are counted, chosen by a hash of their numbers.
     """
     bins = cut(windows["train"])
     weights = {window: 1 / keep_negatives if window == "train" else 1.0 for window in windows}

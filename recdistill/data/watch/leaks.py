@@ -15,7 +15,7 @@ from recdistill.metrics import plain_auc
 from recdistill.problems import problem
 from recdistill.types import FIRST_KNOWN, IdFeature, Layout
 
-ROWS_TO_PROBE = 100_000
+ROWS_TO_PROBE = 50_000
 _PRIOR = 10.0  # rows of the mean rate that every value's own rate is smoothed with
 _NUM_BINS = 50
 _FEWEST = 30  # rows of either class below which an AUC of 1 is luck
@@ -42,7 +42,7 @@ def leaks(train: Rows, valid: Rows, *, limit: float, exempt: Collection[str] = (
 
     An id, a bag, the newest id of a history: the smoothed label rate of every id in the train window (`rate_of`). Two
     features of one table: whether they hold the same id. A number: itself, its negative, and the label rate of 50 bins
-    of equal size. About 100,000 rows of each window are looked at. exempt: names of features that may know what came of
+    of equal size. About 50,000 rows of each window are looked at. exempt: names of features that may know what came of
     the row, since they feed the teacher only. A limit of 1 finds
     nothing, and so does a valid window with fewer than 30 rows of a class.
     """
