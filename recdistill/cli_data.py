@@ -22,8 +22,8 @@ def check(
 ) -> None:
     """Read config and data: a profile of every column, the windows, or all that breaks the contract; keeps nothing."""
     settings = open_config(config, overrides, quiet=as_json)
-    from recdistill.data.contract.check import check, scratch
-    from recdistill.data.contract.profile_table import table
+    from recdistill.data.inspect.check import check, scratch
+    from recdistill.data.inspect.table import table
     from recdistill.problems import BadInput
 
     with scratch() as folder:
@@ -70,8 +70,8 @@ def infer(
 ) -> None:
     """Draft a `contract:` section for `data:` from what the log holds today, with the evidence in comments."""
     settings = open_config(config, overrides, quiet=True)
-    from recdistill.data.contract.check import scratch
-    from recdistill.data.contract.infer import infer
+    from recdistill.data.inspect.check import scratch
+    from recdistill.data.inspect.infer import infer
 
     with scratch() as folder:
         print(infer(settings, folder, slack), end="")

@@ -13,8 +13,8 @@ from conftest import log_table, make_run, write_log
 
 from recdistill.config import Run
 from recdistill.config_data import Contract
-from recdistill.data.contract.check import check
-from recdistill.data.contract.infer import infer
+from recdistill.data.inspect.check import check
+from recdistill.data.inspect.infer import infer
 from recdistill.load import load
 
 REAL = Path(__file__).parents[2] / "shared" / "data"

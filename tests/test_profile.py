@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill import cli
-from recdistill.data.contract import profile as profiles
-from recdistill.data.contract.counting import ERROR, Counter
-from recdistill.data.contract.profile import profile
-from recdistill.data.contract.profile_table import WIDTH, table
+from recdistill.data.inspect import profile as profiles
+from recdistill.data.inspect.counting import ERROR, Counter
+from recdistill.data.inspect.profile import profile
+from recdistill.data.inspect.table import WIDTH, table
 from recdistill.data.log.read import open_log
 
 NAN = float("nan")

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from recdistill.config import Run
 from recdistill.data.columns import column
-from recdistill.data.contract.profile_column import Column, ColumnProfile
+from recdistill.data.inspect.column import Column, ColumnProfile
 from recdistill.data.log.read import Log, LogFile, tables
 from recdistill.data.raw import label_of
 

@@ -15,9 +15,9 @@ import yaml
 from recdistill.config import Run
 from recdistill.config_data import Contract
 from recdistill.data.contract.outside import fitting, is_list
-from recdistill.data.contract.profile import Profile, profile
-from recdistill.data.contract.profile_column import ColumnProfile
 from recdistill.data.contract.whole import LEAST_FOR_A_RATE, missing
+from recdistill.data.inspect.column import ColumnProfile
+from recdistill.data.inspect.profile import Profile, profile
 from recdistill.data.log.listing import Log
 from recdistill.data.negatives.check import ADDED
 from recdistill.data.prepare import open_checked

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.data.contract.counting import ERROR, Counter, countable
 from recdistill.data.contract.outside import floats, is_list, is_text
+from recdistill.data.inspect.counting import ERROR, Counter, countable
 
 QUANTILES = (1, 25, 50, 75, 99)
 FEW = 20  # up to so many different values are listed

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from recdistill.data.contract.counting import ERROR
 from recdistill.data.contract.outside import is_list
-from recdistill.data.contract.profile import SAMPLE, Profile
-from recdistill.data.contract.profile_column import ColumnProfile
+from recdistill.data.inspect.column import ColumnProfile
+from recdistill.data.inspect.counting import ERROR
+from recdistill.data.inspect.profile import SAMPLE, Profile
 
 WIDTH = 120
 _WORTH = 0.01  # share from which the most frequent one of many values is worth a line
