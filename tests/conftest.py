@@ -1,6 +1,7 @@
 """Builders that many tests share: a tiny world with a planted truth, and a run on it that is small in every way."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -68,6 +69,21 @@ def mlflow_uri(_migrated, tmp_path) -> str:
     """A fresh tracking store in the test's own folder, where tiny_run expects it."""
     shutil.copy(_migrated, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: (exit status, standard output, standard error)."""
+    from recdistill import cli
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return run
 
 
 def make_run(log: Path, root: Path, **sections) -> Run:

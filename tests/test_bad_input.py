@@ -3,7 +3,6 @@
 import datetime as dt
 import json
 import shutil
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,24 +10,9 @@ import pytest
 import yaml
 from conftest import make_run
 
-from recdistill import cli
 from recdistill.data import parts
 
 OTHERS = ("day=2026-01-01", "day=2026-01-02")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: (exit status, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

@@ -38,20 +38,6 @@ def config(tiny_log, tmp_path, mlflow_uri, monkeypatch):
     return path
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: (exit status, standard output, standard error)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return run
-
-
 def test_the_step_commands_are_the_steps():
     assert tuple(step.name for step in STEPS) == cli.STEP_NAMES
 
