@@ -52,7 +52,7 @@ def made(num_rows: int, share_bad: float) -> pa.Table:
 def arrow(table: pa.Table) -> int:
     from recdistill.config import Run
     from recdistill.data.contract.rules import broken_rows
-    from recdistill.data.log.read import LogFile
+    from recdistill.data.log.listing import LogFile
 
     columns = {
         "user_id": {},

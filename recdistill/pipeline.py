@@ -12,7 +12,7 @@ from recdistill import evaluate, export, files, promote, score
 from recdistill.code import code_digest
 from recdistill.config import Run
 from recdistill.data import prepare
-from recdistill.data.log.read import Log
+from recdistill.data.log.listing import Log
 from recdistill.train import student, teacher
 from recdistill.train.progress import logger
 

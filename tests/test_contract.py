@@ -17,17 +17,11 @@ from hypothesis import strategies as st
 from recdistill.config_data import ColumnRule, Contract, Partition
 from recdistill.data.contract import repeats
 from recdistill.data.contract import rules as contract
-from recdistill.data.contract.rules import (
-    broken_rows,
-    check_types,
-    check_whole,
-    event_key,
-    in_the_future,
-    out_of_order,
-    ruled_columns,
-)
-from recdistill.data.contract.whole import missing
-from recdistill.data.log.read import LogFile, microseconds
+from recdistill.data.contract.repeats import event_key, in_the_future, out_of_order
+from recdistill.data.contract.rules import broken_rows, ruled_columns
+from recdistill.data.contract.whole import check_types, check_whole, missing
+from recdistill.data.log.listing import LogFile
+from recdistill.data.log.values import microseconds
 
 NAN, INF = float("nan"), float("inf")
 

@@ -15,7 +15,8 @@ from conftest import log_table, the_line, write_log
 
 from recdistill.data.log import read as logs
 from recdistill.data.log.formats import csv, parquet
-from recdistill.data.log.read import batches, open_log, read_groups, shard, tables
+from recdistill.data.log.listing import open_log
+from recdistill.data.log.read import batches, read_groups, shard, tables
 from recdistill.problems import BadInput
 
 

@@ -15,7 +15,8 @@ from conftest import log_table, the_line, write_log
 
 from recdistill import cli
 from recdistill.data.log import manifest
-from recdistill.data.log.read import batches, open_log, read_groups, tables
+from recdistill.data.log.listing import open_log
+from recdistill.data.log.read import batches, read_groups, tables
 from recdistill.files import MANIFEST, whole_folder, write_json
 from recdistill.problems import BadInput
 

@@ -9,7 +9,7 @@ from conftest import log_table, make_run, read_log, the_line, write_log
 
 from recdistill.data import buckets, parts, write
 from recdistill.data.encoder import Encoder
-from recdistill.data.log.read import open_log
+from recdistill.data.log.listing import open_log
 from recdistill.data.prepare import encode_as, open_checked, prepare
 from recdistill.data.split import SPLITS
 from recdistill.data.store import open_rows

@@ -24,7 +24,7 @@ from recdistill.data.inspect import profile as profiles
 from recdistill.data.inspect.counting import ERROR, Counter
 from recdistill.data.inspect.profile import profile
 from recdistill.data.inspect.table import WIDTH, table
-from recdistill.data.log.read import open_log
+from recdistill.data.log.listing import open_log
 
 NAN = float("nan")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.contract.quarantine import LONGEST, Quarantine, texts
 from recdistill.data.contract.rules import Broken, broken_rows
-from recdistill.data.log.read import LogFile
+from recdistill.data.log.listing import LogFile
 from recdistill.problems import BadInput
 
 NAN = float("nan")

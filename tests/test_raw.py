@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from conftest import log_table, make_run, the_line, write_log
 
-from recdistill.data.log.read import open_log, stable_key
+from recdistill.data.log.listing import open_log
+from recdistill.data.log.values import stable_key
 from recdistill.data.raw import check_columns, read_rows
 from recdistill.problems import BadInput
 

@@ -17,7 +17,8 @@ from pyarrow import fs
 
 from recdistill.config_data import Data, Partition
 from recdistill.data.log import stores
-from recdistill.data.log.read import batches, open_data, open_log, read_groups, tables
+from recdistill.data.log.listing import open_data, open_log
+from recdistill.data.log.read import batches, read_groups, tables
 from recdistill.problems import BadInput
 
 DAYS = [f"day=2017-10-{day:02}/part-{part}.parquet" for day in range(1, 6) for part in range(2)]

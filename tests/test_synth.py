@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, TINY_ROWS, read_log
 
 from recdistill.cli import main
-from recdistill.data.log.read import open_log
+from recdistill.data.log.listing import open_log
 from recdistill.data.synth import generate as synth_module
 from recdistill.data.synth.files import read_truth
 from recdistill.data.synth.generate import World, synth

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_log, the_line
 
-from recdistill.data.log.read import open_log
+from recdistill.data.log.listing import open_log
 from recdistill.data.synth.files import read_truth
 from recdistill.data.synth.wide import draw, shape, wide
 from recdistill.problems import BadInput

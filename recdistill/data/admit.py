@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.contract.quarantine import Quarantine
-from recdistill.data.contract.rules import Broken, check_whole, in_the_future, repeats
-from recdistill.data.log.read import Log
+from recdistill.data.contract.repeats import in_the_future, repeats
+from recdistill.data.contract.rules import Broken
+from recdistill.data.contract.whole import check_whole
+from recdistill.data.log.listing import Log
 from recdistill.data.parts import QUARANTINE, Part, Segment
 from recdistill.data.tables import splitmix
 from recdistill.data.view import Dropped, segments

@@ -21,8 +21,10 @@ from recdistill.data.ahead import ahead
 from recdistill.data.codes import Coder, Codes, narrow_numbers
 from recdistill.data.columns import Source, column, event_columns, numbers, source_of
 from recdistill.data.contract.quarantine import Quarantine
-from recdistill.data.contract.rules import Broken, broken_rows, event_key, out_of_order, ruled_columns
-from recdistill.data.log.read import Log, LogFile, tables
+from recdistill.data.contract.repeats import event_key, out_of_order
+from recdistill.data.contract.rules import Broken, broken_rows, ruled_columns
+from recdistill.data.log.listing import Log, LogFile
+from recdistill.data.log.read import tables
 from recdistill.data.raw import RawRows, raw_rows, wanted_columns
 from recdistill.files import damage, digest, manifest, whole_folder
 

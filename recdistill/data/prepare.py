@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.admit import admit
-from recdistill.data.contract.rules import check_types, ruled_columns
+from recdistill.data.contract.rules import ruled_columns
+from recdistill.data.contract.whole import check_types
 from recdistill.data.encoder import Encoder
-from recdistill.data.log.read import Log, open_data
+from recdistill.data.log.listing import Log, open_data
 from recdistill.data.negatives.sampled import sampled_log
 from recdistill.data.parts import read_parts
 from recdistill.data.raw import check_columns, wanted_columns

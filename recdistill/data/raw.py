@@ -16,7 +16,9 @@ from recdistill.config import Run
 from recdistill.config_data import Data
 from recdistill.config_features import IdColumn
 from recdistill.data.columns import column
-from recdistill.data.log.read import Log, batches, family, microseconds, stable_key
+from recdistill.data.log.listing import Log
+from recdistill.data.log.read import batches
+from recdistill.data.log.values import family, microseconds, stable_key
 from recdistill.problems import BadInput, problem
 
 _PERIOD_US = {"hour": 3_600_000_000, "day": 86_400_000_000}

@@ -17,7 +17,7 @@ from recdistill.config import Run
 from recdistill.config_features import Aggregate
 from recdistill.data.columns import HISTORY
 from recdistill.data.encoder import Encoder
-from recdistill.data.log.read import Log
+from recdistill.data.log.listing import Log
 from recdistill.data.raw import RawRows, read_rows
 
 Ints = NDArray[np.int64]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recdistill.data.contract.outside import is_list, is_text
 from recdistill.data.contract.rules import Broken
-from recdistill.data.log.read import LogFile
+from recdistill.data.log.listing import LogFile
 from recdistill.problems import BadInput, problem
 
 SCHEMA = pa.schema(

@@ -24,14 +24,9 @@ from recdistill.data.contract.outside import (
     too_long,
     where,
 )
-from recdistill.data.contract.partitions import span
-from recdistill.data.contract.repeats import event_key as event_key
-from recdistill.data.contract.repeats import in_the_future as in_the_future
-from recdistill.data.contract.repeats import out_of_order as out_of_order
-from recdistill.data.contract.repeats import repeats as repeats
-from recdistill.data.contract.whole import check_types as check_types
-from recdistill.data.contract.whole import check_whole as check_whole
-from recdistill.data.log.read import LogFile, microseconds
+from recdistill.data.log.listing import LogFile
+from recdistill.data.log.partitions import span
+from recdistill.data.log.values import microseconds
 
 Found = Iterator[tuple[str, str, str, Places]]  # column, wanted, remedy, places
 

@@ -11,8 +11,8 @@ import pyarrow.types as pt
 from recdistill.config import Run
 from recdistill.config_data import ColumnRule, Data, Partition
 from recdistill.data.contract.outside import fitting, is_list, is_text
-from recdistill.data.contract.partitions import following, span
-from recdistill.data.log.read import Log, LogFile
+from recdistill.data.log.listing import Log, LogFile
+from recdistill.data.log.partitions import following, span
 from recdistill.data.log.values import family
 from recdistill.problems import guess, problem
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from recdistill.config import Run
 from recdistill.data.admit import dropped_rows
-from recdistill.data.contract.rules import check_whole
+from recdistill.data.contract.whole import check_whole
 from recdistill.data.inspect.profile import Profile, profile
 from recdistill.data.log.listing import Log
 from recdistill.data.parts import QUARANTINE

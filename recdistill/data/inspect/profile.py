@@ -14,7 +14,8 @@ import pyarrow as pa
 from recdistill.config import Run
 from recdistill.data.columns import column
 from recdistill.data.inspect.column import Column, ColumnProfile
-from recdistill.data.log.read import Log, LogFile, tables
+from recdistill.data.log.listing import Log, LogFile
+from recdistill.data.log.read import tables
 from recdistill.data.raw import label_of
 
 ROWS = 262_144

@@ -10,16 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from recdistill.data.log.formats import FORMATS
-from recdistill.data.log.listing import Log as Log
-from recdistill.data.log.listing import LogFile as LogFile
-from recdistill.data.log.listing import open_data as open_data
-from recdistill.data.log.listing import open_log as open_log
+from recdistill.data.log.listing import Log, LogFile
 from recdistill.data.log.manifest import stamp_of
 from recdistill.data.log.stores import REMEDY, first_line
-from recdistill.data.log.values import family as family
-from recdistill.data.log.values import microseconds as microseconds
-from recdistill.data.log.values import plain_ids as plain_ids
-from recdistill.data.log.values import stable_key as stable_key
 from recdistill.problems import BadInput, problem
 
 ROWS_PER_BATCH = 65_536

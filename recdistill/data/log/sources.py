@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from pyarrow import fs
 
 from recdistill.config_data import Partition
-from recdistill.data.contract.partitions import span
+from recdistill.data.log.partitions import span
 from recdistill.data.log.stores import answering, filesystem_of, is_local, where_of
 from recdistill.problems import BadInput, problem
 from recdistill.sections import utc

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recdistill.code import code_digest
 from recdistill.config import Run
-from recdistill.data.log.read import Log
+from recdistill.data.log.listing import Log
 from recdistill.data.negatives.check import check_source
 from recdistill.data.negatives.draw import uniform
 from recdistill.data.negatives.write import write_sampled

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from recdistill.config_data import Data, Negatives
 from recdistill.data.columns import column
-from recdistill.data.log.read import Log, batches
+from recdistill.data.log.listing import Log
+from recdistill.data.log.read import batches
 from recdistill.data.negatives.catalogue import POSITIVE, Catalogue, Ints, Positives, Survey, positives, written
 from recdistill.data.negatives.check import ADDED
 from recdistill.data.negatives.draw import Drawn, Draws
