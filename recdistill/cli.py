@@ -98,16 +98,16 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="one plug-in", show_default=False)] = None,
 ) -> None:
     """The plug-ins that a recipe is made of, with their parameters; or one of them in full."""
-    from recdistill.distil.plugins import KINDS, load_all
+    from recdistill.plugins import GRAMMAR, load_all
     from recdistill.problems import BadInput, guess, problem
 
-    plugins = {name: plugin for kind in KINDS for name, plugin in load_all(kind).items()}
+    plugins = {name: plugin for kind in GRAMMAR for name, plugin in load_all(kind).items()}
     if name is None:
         for plugin in plugins.values():
             takes = ", ".join(plugin.parameters) or "-"
             print(f"{plugin.kind:11} {plugin.name:18} {takes:14} {plugin.summary}")
     elif name in plugins:
-        print(sys.modules[plugins[name].function.__module__].__doc__)
+        print(sys.modules[plugins[name].make.__module__].__doc__)
     else:
         remedy = guess(name, list(plugins)) or "`recdistill recipes` lists them"
         raise BadInput(problem("recipes", wanted="a plug-in's name", found=repr(name), remedy=remedy))

@@ -2,145 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from recdistill.config_data import Data
 from recdistill.config_features import Features
-from recdistill.distil.plugins import Kind, find, load
-from recdistill.distil.recipe import Choice, Recipe, Term
-from recdistill.problems import guess
+from recdistill.config_recipe import RecipeSection, TermChoice
+from recdistill.config_student import Student
+from recdistill.config_teacher import Teacher
 from recdistill.sections import Count, Name, Positive, Section
 
 Metric = Literal["auc", "gauc", "ndcg_at_10"]
-
-
-class Training(Section):
-    """What training a teacher and a student have in common."""
-
-    epochs: Count = 5
-    batch_size: Count = 2048
-    learning_rate: Positive
-    """Of the dense layers (Adam)."""
-    embedding_learning_rate: Positive
-    """Of the embedding tables (row-wise Adagrad)."""
-    checks_per_epoch: Count = 1
-    """How often the validation AUC is taken; the best weights are kept."""
-    patience: Count = 1
-    """Stop after this many checks in a row without a better validation AUC."""
-
-
-class Teacher(Training):
-    learning_rate: Positive = 2e-3
-    embedding_learning_rate: Positive = 0.1
-    width: Count = 32
-    """Embedding width of every table."""
-    attention: Count = 64
-    """Hidden units of the target attention over the history."""
-    cross_layers: Annotated[int, Field(ge=0)] = 2
-    tower: list[Count] = [256, 128]
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    bf16: Literal["auto", "on", "off"] = "auto"
-    """Autocast of the dense layers; auto takes it where the device computes in bf16."""
-
-
-class Student(Training):
-    learning_rate: Positive = 3e-3
-    embedding_learning_rate: Positive = 0.1
-    width: Count = 4
-    attention: Count = 16
-    tower: list[Count] = [64, 32]
-    history_length: Count | None = None
-    """How much of the history it looks at; None takes all of it."""
-    without: list[str] = []
-    """Features that the student does not read, beside those that cannot be had when serving."""
-    seeds: Count = 3
-    """How many students, and as many controls, are trained; the best on the validation window ships."""
-
-
-class PluginChoice(Section):
-    """`use` names the plug-in; its own settings stand beside it. A plain string is the name alone."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    kind: ClassVar[Kind]
-    use: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"use": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        known = list(find(self.kind))
-        if self.use not in known:
-            remedy = guess(self.use, known) or "`recdistill recipes` lists them"
-            context = {"kind": self.kind, "known": ", ".join(known), "found": self.use, "remedy": remedy}
-            raise PydanticCustomError("plugin", "wanted one of {kind} ({known}), found '{found}'; {remedy}", context)
-        try:
-            self.choice()
-        except ValidationError as error:
-            found = ", ".join(f"{'.'.join(map(str, e['loc']))} ({e['msg']})" for e in error.errors())
-            takes = ", ".join(load(self.kind, self.use).parameters) or "none"
-            context = {"use": self.use, "takes": takes, "found": found}
-            message = "wanted settings of {use}, which takes {takes}, found {found}; mend or drop them"
-            raise PydanticCustomError("settings", message, context) from None
-        return self
-
-    def choice(self) -> Choice:
-        """The plug-in itself, with its settings."""
-        plugin = load(self.kind, self.use)
-        return Choice(plugin=plugin, settings=plugin.settings(self.model_extra or {}))
-
-
-class TargetChoice(PluginChoice):
-    kind: ClassVar[Kind] = "targets"
-
-
-class TermChoice(PluginChoice):
-    kind: ClassVar[Kind] = "objectives"
-    weight: Annotated[float, Field(ge=0)] = 1.0
-
-
-class SelectionChoice(PluginChoice):
-    kind: ClassVar[Kind] = "selection"
-
-
-class ScheduleChoice(PluginChoice):
-    kind: ClassVar[Kind] = "schedules"
-
-
-class RecipeSection(Section):
-    """What the student learns from: targets x terms x selection x schedule; `recipe: NAME` reads recipes/NAME.yaml."""
-
-    targets: list[TargetChoice] = []
-    terms: Annotated[list[TermChoice], Field(min_length=1)]
-    selection: SelectionChoice = SelectionChoice(use="all")
-    schedule: ScheduleChoice = ScheduleChoice(use="constant")
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        impossible = sorted(self.recipe().needs & {"hidden", "live_teacher", "item_popularity"})
-        if impossible:
-            raise PydanticCustomError(
-                "needs",
-                "wanted a recipe that runs on stored logits, found needs {needs}",
-                {"needs": str(impossible)},
-            )
-        if not sum(term.weight for term in self.terms):
-            raise PydanticCustomError("no_weight", "wanted a term with a weight above 0")
-        return self
-
-    def recipe(self) -> Recipe:
-        """The plug-ins themselves."""
-        return Recipe(
-            targets=[choice.choice() for choice in self.targets],
-            terms=[Term(objective=term.choice(), weight=term.weight) for term in self.terms],
-            selection=self.selection.choice(),
-            schedule=self.schedule.choice(),
-        )
 
 
 class Evaluate(Section):

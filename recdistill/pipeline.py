@@ -122,6 +122,7 @@ def _key(step: Step, run: Run, inputs: Inputs, log: Log) -> str:
     """sha256 over all that the step's result depends on: settings, upstream keys, data, code and outside state."""
     recipe = run.recipe.recipe()
     plugins = [*recipe.files, *recipe.without_teacher().files] if "recipe" in step.sections else []
+    plugins += run.teacher.files if "teacher" in step.sections else []
     upstream = {name: files.manifest(folder) for name, folder in inputs.items()}
     return files.digest(
         {

@@ -107,7 +107,12 @@ def make_run(log: Path, root: Path, **sections) -> Run:
             "dense": [{"column": "price", "transform": "log1p"}],
             "history": {"item": "item_id", "outcomes": ["clicked"], "length": 6},
         },
-        "teacher": {"epochs": 1, "batch_size": 256, "width": 8, "attention": 8, "cross_layers": 1, "tower": [16]},
+        "teacher": {
+            "epochs": 1,
+            "batch_size": 256,
+            "width": 8,
+            "interaction": {"use": "dcnv2", "layers": 1, "hidden": [16]},
+        },
         "student": {"epochs": 1, "batch_size": 256, "width": 2, "attention": 4, "tower": [8], "seeds": 2},
         "evaluate": {"draws": 50},
         "registry": {"tracking_uri": f"sqlite:///{root}/mlflow.db", "artifacts": str(root / "artifacts")},

@@ -87,7 +87,7 @@ def test_every_problem_is_told_at_once(tmp_path):
 def test_an_unknown_key_far_from_any_lists_those_that_are_known(tmp_path):
     line = the_line(problems(write(tmp_path, GOOD + "teacher: {zzz: 1}\n")), "teacher.zzz")
     assert "epochs" in line
-    assert "cross_layers" in line
+    assert "interaction" in line
 
 
 def test_an_unknown_key_of_a_list_entry_is_placed(tmp_path):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import recdistill
-from recdistill.distil.plugins import KINDS, find
+from recdistill.plugins import GRAMMAR, find
 from recdistill.types import Batch, Scores
 
 ROOT = Path(recdistill.__file__).parent
-PLUGINS = {path for kind in KINDS for path in find(kind).values()}
+PLUGINS = {path for kind in GRAMMAR for path in find(kind).values()}
 IN_PLUGINS = {"math": math, "torch": torch, "Batch": Batch, "Scores": Scores}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 

@@ -11,10 +11,11 @@ PACKAGES = ("recdistill", "flows")
 # A module imports from its own group and from groups above it only. A name stands for itself and all below it.
 LAYERS = [
     ["types", "problems"],
-    ["slates", "files", "code"],
+    ["slates", "files", "code", "plugins"],
     ["metrics", "distil"],
     ["sections"],
-    ["config_data", "config_features"],
+    ["config_data", "config_features", "config_choice", "config_training"],
+    ["config_teacher", "config_student", "config_recipe"],
     ["config", "load"],
     ["data", "models"],
     ["train"],
@@ -27,7 +28,7 @@ LAYERS = [
 ]
 TYPES_ONLY = "for type checkers only"
 HOMES = {
-    "torchrec": {"models.teacher": "", "train.shard": "", "doctor": ""},
+    "torchrec": {"models.embed": "", "train.shard": "", "doctor": ""},
     "fbgemm_gpu": {"doctor": ""},
     "mlflow": {"registry": "", "tracking": "", "promote": TYPES_ONLY, "doctor": ""},
     "prefect": {"flows": "", "doctor": ""},

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recdistill.config import Training
+from recdistill.config_training import Training
 from recdistill.data.batches import Batches
 from recdistill.data.store import Rows, record_type
 from recdistill.metrics import plain_auc

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from recdistill.models.layers import Cross, TargetAttention, tower
+from recdistill.models.history.target_attention import TargetAttention
+from recdistill.models.layers import Cross, tower
 
 N, T, E, H = 5, 4, 3, 6
 
@@ -12,7 +13,7 @@ N, T, E, H = 5, 4, 3, 6
 @pytest.fixture
 def attention():
     torch.manual_seed(0)
-    return TargetAttention(E, H).double()
+    return TargetAttention(E, hidden=H).double()
 
 
 def inputs():

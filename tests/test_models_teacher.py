@@ -7,7 +7,9 @@ import torch
 from conftest import small_batch, small_layout
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recdistill.models.teacher import TeacherModel, _keyed
+from recdistill.models.embed import _keyed
+from recdistill.models.teacher import TeacherModel
+from recdistill.plugins import choose
 from recdistill.types import ABSENT, Layout
 
 LAYOUT = small_layout()
@@ -16,8 +18,9 @@ COLUMNS = {feature.name: feature.columns for feature in LAYOUT.ids}
 
 def make(layout=LAYOUT, seed=0, **settings):
     torch.manual_seed(seed)
-    defaults = {"width": 8, "attention": 8, "cross_layers": 2, "hidden": [16], "dropout": 0.0}
-    return TeacherModel(layout, **{**defaults, **settings}, device=torch.device("cpu"))
+    history = choose("history", "target_attention", {"hidden": 8})
+    interaction = choose("interaction", "dcnv2", {"hidden": [16], **settings})
+    return TeacherModel(layout, width=8, history=history, interaction=interaction, device=torch.device("cpu"))
 
 
 def logit(model, ids, dense):
@@ -27,9 +30,10 @@ def logit(model, ids, dense):
 
 def test_it_gives_a_float_logit_and_its_last_hidden_layer_per_row():
     batch = small_batch(LAYOUT)
-    scores = make()(batch.ids, batch.dense)
+    model = make()
+    scores = model(batch.ids, batch.dense)
     assert scores.logit.shape == (len(batch),)
-    assert scores.hidden.shape == (len(batch), 16)
+    assert scores.hidden.shape == (len(batch), model.interaction.size)
     with torch.autocast("cpu", torch.bfloat16):
         assert make()(batch.ids, batch.dense).logit.dtype == torch.float32
 
@@ -41,7 +45,7 @@ def test_a_gradient_reaches_every_parameter():
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert len(found) >= 4 + 6
     assert [name for name, grad in found.items() if grad is None] == []
-    assert [name for name, grad in found.items() if grad.abs().max() < 1e-9] == ["attention.out.bias"]
+    assert [name for name, grad in found.items() if grad.abs().max() < 1e-9] == ["history.out.bias"]
 
 
 def test_a_step_lowers_the_loss_of_its_batch():
@@ -72,7 +76,7 @@ def test_every_feature_is_read(name):
 
 def embedded(model, name, ids):
     """[N, E] what the bag collection gives for a feature."""
-    return model.bag_tables(_keyed(model.bags, ids, skip_absent=True))[name]
+    return model.embed.bag_tables(_keyed(model.embed.bags, ids, skip_absent=True))[name]
 
 
 @pytest.mark.parametrize("name", ["country", "tags"])
@@ -91,7 +95,7 @@ def test_a_bag_is_the_mean_of_those_present():
     model = make()
     ids = batch.ids.clone()
     ids[:, COLUMNS["tags"]] = torch.tensor([0, 4, 2])
-    rows = dict(model.bag_tables.named_parameters())["embedding_bags.tags.weight"]
+    rows = dict(model.embed.bag_tables.named_parameters())["embedding_bags.tags.weight"]
     assert torch.allclose(embedded(model, "tags", ids)[0], (rows[2] + rows[4]) / 2)
 
 
@@ -116,7 +120,7 @@ def test_padding_of_a_history_is_nothing():
         ids[0, COLUMNS[name]] = ABSENT
     before = logit(model, ids, batch.dense)
     with torch.no_grad():
-        tables = [p for name, p in model.tables.named_parameters() if "item" in name or "click" in name]
+        tables = [p for name, p in model.embed.tables.named_parameters() if "item" in name or "click" in name]
         assert len(tables) == 2
         for table in tables:
             table[ABSENT] += 5.0
@@ -145,7 +149,7 @@ def test_a_layout_without_a_history_makes_a_teacher(kept):
     layout = Layout(ids=moved, dense=())
     model = make(layout)
     batch = small_batch(layout)
-    assert model.attention is None
+    assert model.history is None
     assert torch.isfinite(logit(model, batch.ids, batch.dense)).all()
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from recdistill.distil.plugins import load_all
-from recdistill.distil.recipe import Choice, Recipe, Term, choose
+from recdistill.distil.recipe import Recipe, Term
+from recdistill.plugins import Choice, choose, load_all
 from recdistill.types import Batch, Scores
 
 OBJECTIVES = load_all("objectives")
@@ -26,7 +26,7 @@ each_case = pytest.mark.parametrize(("name", "settings"), CASES)
 def subject(name, settings, wrap=lambda function: function):
     """An objective as the checks take it: (student, teacher, batch) -> loss, with its needs."""
     plugin = OBJECTIVES[name]
-    function = wrap(plugin.function)
+    function = wrap(plugin.make)
     return SimpleNamespace(
         name=name,
         needs=plugin.needs,

@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from recdistill.distil.recipe import Recipe, Term, choose
+from recdistill.distil.recipe import Recipe, Term
+from recdistill.plugins import choose
 from recdistill.types import Batch, Scores
 
 

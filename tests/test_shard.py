@@ -7,7 +7,8 @@ from conftest import small_batch, small_layout
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill.models.teacher import TeacherModel
-from recdistill.train.shard import dense_parameters, one_process, plain_state, restore, shard
+from recdistill.plugins import choose
+from recdistill.train.shard import dense_parameters, plain_state, restore, shard, world
 
 LAYOUT = small_layout()
 CPU = torch.device("cpu")
@@ -15,13 +16,14 @@ CPU = torch.device("cpu")
 
 def plain(device="cpu", seed=0):
     torch.manual_seed(seed)
-    settings = {"width": 8, "attention": 8, "cross_layers": 1, "hidden": [16], "dropout": 0.0}
-    return TeacherModel(LAYOUT, **settings, device=torch.device(device))
+    history = choose("history", "target_attention", {"hidden": 8})
+    interaction = choose("interaction", "dcnv2", {"layers": 1, "hidden": [16]})
+    return TeacherModel(LAYOUT, width=8, history=history, interaction=interaction, device=torch.device(device))
 
 
 @pytest.fixture
 def model():
-    with one_process(CPU):
+    with world(CPU):
         yield shard(plain("meta"), CPU, embedding_learning_rate=0.1)
 
 
@@ -55,7 +57,7 @@ def test_a_step_moves_every_weight_and_lowers_the_loss(model):
     losses = [step(model, batch) for _ in range(3)]
     assert losses[2] < losses[0]
     still = [name for name, value in plain_state(model).items() if torch.equal(value, before[name])]
-    assert still == ["attention.out.bias"]  # a softmax does not know it
+    assert still == ["history.out.bias"]  # a softmax does not know it
     table = next(name for name in before if "country" in name)
     assert torch.equal(plain_state(model)[table][0], before[table][0])  # absent: never looked up
 
@@ -94,11 +96,11 @@ def test_a_sharded_model_scores_as_the_plain_one_with_its_weights(model):
 
 def test_another_process_group_continues_where_one_ended():
     batch = small_batch(LAYOUT)
-    with one_process(CPU):
+    with world(CPU):
         model = shard(plain("meta"), CPU, 0.1)
         step(model, batch)
         kept, wanted = plain_state(model), logit(model, batch)
-    with one_process(CPU):
+    with world(CPU):
         model = shard(plain("meta", seed=9), CPU, 0.1)
         assert not torch.equal(logit(model, batch), wanted)
         restore(model, kept)
@@ -114,7 +116,7 @@ def test_a_missing_weight_is_a_key_error(model):
 
 def test_the_process_group_ends_with_its_block_however_it_ends():
     def fail():
-        with one_process(CPU):
+        with world(CPU):
             assert dist.get_world_size() == 1
             raise RuntimeError
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recdistill.distil.multipliers import Multipliers
-from recdistill.distil.plugins import Kind, Plugin, load
+from recdistill.plugins import Choice, choose
 from recdistill.types import Batch, Scores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """A plug-in with the settings that a recipe gives it."""
-
-    plugin: Plugin
-    settings: Mapping[str, Any]
-
-    def __call__(self, *values: Any) -> Any:
-        return self.plugin.function(*values, **self.settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +92,3 @@ def _mean(term: Term, loss: Tensor, weight_N: Tensor, batch: Batch) -> Tensor:
         line_N = torch.unique(batch.request, return_inverse=True)[1]
         weight = loss.new_zeros(loss.shape).scatter_add(0, line_N, weight_N)
     return (loss * weight).sum() / weight.sum().clamp_min(1e-12)
-
-
-def choose(kind: Kind, name: str, settings: Mapping[str, Any]) -> Choice:
-    """A plug-in by name with checked settings. KeyError for an unknown name, ValidationError for wrong settings."""
-    plugin = load(kind, name)
-    return Choice(plugin=plugin, settings=plugin.settings(settings))

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
-from recdistill.models.layers import TargetAttention, tower
+from recdistill.models.history.target_attention import TargetAttention
+from recdistill.models.layers import tower
 from recdistill.types import ABSENT, IdFeature, Layout, Scores
 
 _SPARSE_FROM = 50_000  # rows from which a table's gradient is kept as the touched rows alone
@@ -44,7 +45,7 @@ class StudentModel(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
         self.names = {name: f"table_{number}" for number, name in enumerate(names)}
         self.tables = nn.ModuleDict({self.names[name]: table for name, table in tables.items()})
-        self.attention = TargetAttention(width, attention) if self.histories else None
+        self.attention = TargetAttention(width, hidden=attention) if self.histories else None
         num_fields = len(self.read) + (1 if self.histories else 0)
         self.numbers = [place for place, name in enumerate(layout.dense) if name not in without]
         size = num_fields * width + len(self.numbers)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recdistill.config import Training
+from recdistill.config_training import Training
 from recdistill.data.batches import Batches
 from recdistill.problems import BadInput, problem
 from recdistill.train.progress import bar, logger

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -20,13 +21,22 @@ from torchrec.distributed.types import ShardingType
 from torchrec.optim import RowWiseAdagrad
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The processes that train together. rank: this one's number, of `size`. device: where this one computes."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
 @contextmanager
-def one_process(device: torch.device) -> Iterator[None]:
+def world(device: torch.device) -> Iterator[World]:
     """A process group of this process alone, in memory: no port, no file, no environment."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
-        yield
+        yield World(rank=0, size=1, device=device)
     finally:
         dist.destroy_process_group()
 

@@ -1,7 +1,8 @@
-"""Plug-ins of the distillation grammar, found by their file's path: list/clid.py is `list.clid` in YAML.
+"""Plug-ins of the grammar and of the teacher, found by their file's path: list/clid.py is `list.clid` in YAML.
 
-A plug-in file holds one public function with the file's own name. Its keyword-only parameters, with their annotations
-and defaults, are what the YAML may set. `NEEDS`, a set of words, says what it wants beyond logits.
+A plug-in file holds one public function with the file's own name, or one public class with that name in CamelCase. Its
+keyword-only parameters, with their annotations and defaults, are what the YAML may set. `NEEDS`, a set of words, says
+what it wants beyond logits.
 """
 
 from __future__ import annotations
@@ -16,31 +17,34 @@ from typing import Any, Literal, get_type_hints
 from pydantic import ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
-Kind = Literal["objectives", "targets", "selection", "schedules"]
-KINDS: tuple[Kind, ...] = ("objectives", "targets", "selection", "schedules")
+Kind = Literal["objectives", "targets", "selection", "schedules", "history", "interaction"]
+GRAMMAR: tuple[Kind, ...] = ("objectives", "targets", "selection", "schedules")
+MODEL: tuple[Kind, ...] = ("history", "interaction")
+KINDS = GRAMMAR + MODEL
 KNOWN_NEEDS = frozenset({"teacher", "requests", "hidden", "live_teacher", "item_popularity"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """One file of a plug-in folder. summary: the first line of its docstring. path: of its source."""
+    """One file of a plug-in folder. make: its function or class. summary: the first line of its docstring."""
 
     kind: Kind
     name: str
     summary: str
-    function: Callable[..., Any]
+    make: Callable[..., Any]
     needs: frozenset[str]
     path: Path
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The keyword-only parameters that a YAML may set."""
-        found = inspect.signature(self.function).parameters.values()
+        found = inspect.signature(self.make).parameters.values()
         return {p.name: p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every parameter's value, given or default; pydantic's ValidationError lists all that does not fit."""
-        hints = get_type_hints(self.function, include_extras=True)
+        body = self.make.__init__ if inspect.isclass(self.make) else self.make
+        hints = get_type_hints(body, include_extras=True)
         fields: dict[str, Any] = {
             name: (hints[name], FieldInfo(default=... if p.default is inspect.Parameter.empty else p.default))
             for name, p in self.parameters.items()
@@ -49,9 +53,27 @@ class Plugin:
         return schema.model_validate(dict(given)).model_dump()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A plug-in with the settings that a config gives it."""
+
+    plugin: Plugin
+    settings: Mapping[str, Any]
+
+    def __call__(self, *values: Any) -> Any:
+        """What the plug-in makes of the values and its settings."""
+        return self.plugin.make(*values, **self.settings)
+
+
+def choose(kind: Kind, name: str, settings: Mapping[str, Any]) -> Choice:
+    """A plug-in by name with checked settings. KeyError for an unknown name, ValidationError for wrong settings."""
+    plugin = load(kind, name)
+    return Choice(plugin=plugin, settings=plugin.settings(settings))
+
+
 def find(kind: Kind) -> dict[str, Path]:
     """Name -> file of every plug-in of a kind, without importing one."""
-    root = Path(__file__).parent / kind
+    root = Path(__file__).parent / _home(kind) / kind
     files = sorted(path for path in root.rglob("*.py") if not path.name.startswith("_"))
     return {".".join(path.relative_to(root).with_suffix("").parts): path for path in files}
 
@@ -59,7 +81,7 @@ def find(kind: Kind) -> dict[str, Path]:
 def load(kind: Kind, name: str) -> Plugin:
     """Import one plug-in. KeyError where its file is absent."""
     path = find(kind)[name]
-    module = importlib.import_module(f"{__package__}.{kind}.{name}")
+    module = importlib.import_module(f"{__package__}.{_home(kind)}.{kind}.{name}")
     assert module.__doc__, f"{path} has no docstring"
     needs = frozenset(getattr(module, "NEEDS", ()))
     assert needs <= KNOWN_NEEDS, f"{path}: unknown needs {sorted(needs - KNOWN_NEEDS)}"
@@ -67,10 +89,18 @@ def load(kind: Kind, name: str) -> Plugin:
         kind=kind,
         name=name,
         summary=module.__doc__.strip().splitlines()[0],
-        function=getattr(module, path.stem),
+        make=getattr(module, path.stem, None) or getattr(module, _camel(path.stem)),
         needs=needs,
         path=path,
     )
+
+
+def _home(kind: Kind) -> str:
+    return "models" if kind in MODEL else "distil"
+
+
+def _camel(stem: str) -> str:
+    return "".join(word.capitalize() for word in stem.split("_"))
 
 
 def load_all(kind: Kind) -> dict[str, Plugin]:
