@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # serving knows a Layout and must not load torch
+    from torch import Tensor, device
 
 ABSENT = 0  # the id of "nothing here": padding of lists and of short histories
 OOV = 1  # the id of a value that the train window did not hold
@@ -65,6 +65,8 @@ class Batch:
         *, label: Sequence[float], request: Sequence[int] | None = None, teacher: Scores | None = None
     ) -> Batch:
         """Rows without features, of weight 1 and, unless told, of one request each: for worked examples."""
+        import torch
+
         num_rows = len(label)
         row_id = torch.arange(num_rows)
         return Batch(
@@ -78,7 +80,7 @@ class Batch:
             teacher=teacher,
         )
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: device) -> Batch:
         """The same rows on another device."""
         names = ("ids", "dense", "label", "weight", "offset", "request", "row_id")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
