@@ -20,6 +20,8 @@ HIGHER_IS_BETTER = {
     "auc": True,
     "gauc": True,
     "ndcg_at_10": True,
+    "hit_rate_at_10": True,
+    "mrr_at_10": True,
     "log_loss": False,
     "ne": False,
     "ece": False,
@@ -67,6 +69,8 @@ def measure(logit: Floats, rows: Rows, weight_BU: Floats, teacher: Floats | None
         "auc": auc(logit, rows, weight_BU),
         "gauc": gauc(logit, rows, weight_BU),
         "ndcg_at_10": ndcg(logit, rows, weight_BU, k=10),
+        "hit_rate_at_10": hit_rate(logit, rows, weight_BU, k=10),
+        "mrr_at_10": mrr(logit, rows, weight_BU, k=10),
         "log_loss": log_loss(logit, rows, weight_BU),
         "ne": normalised_entropy(logit, rows, weight_BU),
         "ece": expected_calibration_error(logit, rows, weight_BU),
@@ -163,6 +167,53 @@ def ndcg(logit: Floats, rows: Rows, weight_BU: Floats, *, k: int) -> Floats:
     best_G = ideal[np.minimum(positives_G, k)]
     value_G = np.divide(dcg_G, best_G, out=np.zeros(len(starts)), where=counted_G)
     return _mean_of_groups(value_G, counted_G, rows.user[order][starts], rows.num_users, weight_BU)
+
+
+def hit_rate(logit: Floats, rows: Rows, weight_BU: Floats, *, k: int) -> Floats:
+    """Mean over requests of whether a positive is among the first k; the mean over the orders of ties. [B]
+
+    Requests of one class only are left out, as in ndcg.
+
+    >>> rows = Rows(label=np.array([0.0, 1, 0]), user=np.zeros(3, dtype=np.int64), request=np.zeros(3, dtype=np.int64))
+    >>> hit_rate(np.array([3.0, 1.0, 1.0]), rows, np.ones((1, 1)), k=2).tolist()  # second or third
+    [0.5]
+    """
+    chance_GK, counted_G, user_G = _first_positive(logit, rows, k)
+    return _mean_of_groups(chance_GK.sum(axis=1), counted_G, user_G, rows.num_users, weight_BU)
+
+
+def mrr(logit: Floats, rows: Rows, weight_BU: Floats, *, k: int) -> Floats:
+    """Mean over requests of 1 / place of the first positive, 0 beyond place k; the mean over the orders of ties. [B]
+
+    Requests of one class only are left out, as in ndcg.
+
+    >>> rows = Rows(label=np.array([0.0, 1, 0]), user=np.zeros(3, dtype=np.int64), request=np.zeros(3, dtype=np.int64))
+    >>> mrr(np.array([3.0, 1.0, 1.0]), rows, np.ones((1, 1)), k=2).tolist()  # (1/2 + 0) / 2
+    [0.25]
+    """
+    chance_GK, counted_G, user_G = _first_positive(logit, rows, k)
+    return _mean_of_groups(chance_GK @ (1 / np.arange(1, k + 1)), counted_G, user_G, rows.num_users, weight_BU)
+
+
+def _first_positive(logit: Floats, rows: Rows, k: int) -> tuple[Floats, NDArray[np.bool_], Ints]:
+    """Chance that a request's first positive is at each of k places, ties in random order; [G, k], counted, user."""
+    order, starts = _in_groups(rows.request, logit)
+    label, value, sizes = rows.label[order], logit[order], np.diff(np.r_[starts, len(order)])
+    line = np.repeat(np.arange(len(starts)), sizes)
+    best_G = np.maximum.reduceat(np.where(label > 0, value, -np.inf), starts)
+    above_G = np.bincount(line, value > best_G[line], len(starts))
+    tied = value == best_G[line]
+    size_G, positive_G = np.bincount(line, tied, len(starts)), np.bincount(line, tied & (label > 0), len(starts))
+    chance_GK = np.zeros((len(starts), k))
+    none_yet_G = np.ones(len(starts))
+    for place in range(k):
+        step_G = place - above_G  # places of the tie that came before
+        left_G = np.maximum(size_G - step_G, 1)
+        here_G = np.where((step_G >= 0) & (step_G < size_G), np.minimum(positive_G / left_G, 1.0), 0.0)
+        chance_GK[:, place] = none_yet_G * here_G
+        none_yet_G *= 1 - here_G
+    counted_G = (positive_G > 0) & (np.add.reduceat(label, starts) < sizes)
+    return np.where(counted_G[:, None], chance_GK, 0.0), counted_G, rows.user[order][starts]
 
 
 def _mean_of_groups(

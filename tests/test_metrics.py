@@ -56,6 +56,34 @@ def slow_ndcg(logit, label):
     return dcg / ideal
 
 
+def slow_first(logit, label, k):
+    """(hit rate, mrr) of one request: means over all orders of its rows that its scores allow."""
+    orders = [o for o in itertools.permutations(range(len(logit))) if all(np.diff(logit[list(o)]) <= 0)]
+    places = [next(place for place, row in enumerate(order) if label[row]) for order in orders]
+    return np.mean([p < k for p in places]), np.mean([1 / (p + 1) if p < k else 0.0 for p in places])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_hit_rate_and_mrr_are_means_over_the_orders_of_ties(seed, k):
+    logit, rows = make(seed, num_rows=60, ties=True)
+    weight = np.random.default_rng(seed).integers(0, 3, (2, rows.num_users)).astype(float)
+    slow, user = [], []
+    for r in range(rows.request.max() + 1):
+        mine = rows.request == r
+        if both_classes(rows.label[mine]):
+            slow.append(slow_first(logit[mine], rows.label[mine], k))
+            user.append(rows.user[mine][0])
+    assert len(slow) >= 5
+    hit, reciprocal = np.array(slow).T
+    for line, weight_U in enumerate(weight):
+        of_requests = weight_U[user]
+        assert metrics.hit_rate(logit, rows, weight, k=k)[line] == pytest.approx(hit @ of_requests / of_requests.sum())
+        assert metrics.mrr(logit, rows, weight, k=k)[line] == pytest.approx(
+            reciprocal @ of_requests / of_requests.sum()
+        )
+
+
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 def test_auc_is_that_of_sklearn_and_weights_are_repeated_rows(seed, ties):
@@ -225,7 +253,7 @@ def test_intervals_are_ordered_and_grow_narrower_with_more_users():
         draws = metrics.user_draws(num_users, 200, np.random.default_rng(0))
         for name, value in metrics.measure(logit, rows, draws).items():
             found = metrics.interval(value)
-            assert found.low < found.high, name
+            assert found.low <= found.high, name
             assert found.low - 0.05 < found.value < found.high + 0.05, name
         auc = metrics.interval(metrics.auc(logit, rows, draws))
         assert auc.low < auc.value < auc.high
