@@ -46,7 +46,8 @@ def rows(**columns):
     """A record batch of the train rows with some columns replaced."""
     values = {**TRAIN, **columns}
     num = len(next(iter(columns.values()))) if columns else len(TRAIN["item"])
-    return pa.record_batch({name: pa.array((values[name] * num)[:num], TYPES.field(name).type) for name in TRAIN})
+    repeated = {name: list(itertools.islice(itertools.cycle(values[name]), num)) for name in TRAIN}
+    return pa.record_batch({name: pa.array(repeated[name], TYPES.field(name).type) for name in TRAIN})
 
 
 SPLIT = {"valid_from": "2026-01-02", "test_from": "2026-01-03"}
@@ -155,6 +156,12 @@ def test_moments_of_a_stream_far_from_zero_lose_nothing(tmp_path):
     files = [rows(price=part.tolist()) for part in np.array_split(values, 7)]
     (scale,) = fit(tmp_path, features, files).scales
     assert (scale.mean, scale.deviation) == pytest.approx((values.mean(), values.std()), rel=1e-9)
+
+
+@pytest.mark.parametrize("num", [2**7 - 1, 2**7, 2**7 + 1, 2**15])
+def test_as_many_values_as_8_and_16_bits_number_are_all_known(tmp_path, num):
+    fitted = fit(tmp_path, Features.model_validate({"ids": ["item"]}), [rows(item=range(num))])
+    assert known(fitted, "item") == list(range(num))
 
 
 def test_rare_values_share_the_unknown_row(tmp_path):

@@ -170,7 +170,7 @@ def _counted(piece: Slice, source: Source) -> tuple[pa.Array, Ints]:
     whole = bool(events.all())
     for codes in piece.segment.codes(key):
         now = piece.of(codes)
-        counts += np.bincount((now if whole else now[events]) + 1, minlength=len(values) + 1)
+        counts += np.bincount((now if whole else now[events]).astype(np.int64) + 1, minlength=len(values) + 1)
     return values, counts[1:]
 
 
