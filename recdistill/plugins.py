@@ -17,9 +17,9 @@ from typing import Any, Literal, get_type_hints
 from pydantic import ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
-Kind = Literal["objectives", "targets", "selection", "schedules", "history", "interaction"]
+Kind = Literal["objectives", "targets", "selection", "schedules", "history", "interaction", "heads"]
 GRAMMAR: tuple[Kind, ...] = ("objectives", "targets", "selection", "schedules")
-MODEL: tuple[Kind, ...] = ("history", "interaction")
+MODEL: tuple[Kind, ...] = ("history", "interaction", "heads")
 KINDS = GRAMMAR + MODEL
 KNOWN_NEEDS = frozenset({"teacher", "requests", "hidden", "live_teacher", "item_popularity"})
 

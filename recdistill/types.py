@@ -27,14 +27,19 @@ class Scores:
 
     logit: [N] float32, before the sigmoid.
     hidden: [N, H] float, the last hidden layer; None where no method asks for it.
+    tasks: [N, M] float32 logits of all M tasks, the first equal to `logit`; None of a ranker with one task.
     """
 
     logit: Tensor
     hidden: Tensor | None = None
+    tasks: Tensor | None = None
 
     def detach(self) -> Scores:
         """The same values, cut from the graph that made them."""
-        return Scores(logit=self.logit.detach(), hidden=None if self.hidden is None else self.hidden.detach())
+        hidden = None if self.hidden is None else self.hidden.detach()
+        return Scores(
+            logit=self.logit.detach(), hidden=hidden, tasks=None if self.tasks is None else self.tasks.detach()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ def make(layout=LAYOUT, seed=0, **settings):
     torch.manual_seed(seed)
     history = choose("history", "target_attention", {"hidden": 8})
     interaction = choose("interaction", "dcnv2", {"hidden": [16], **settings})
-    return TeacherModel(layout, width=8, history=history, interaction=interaction, device=torch.device("cpu"))
+    parts = {"history": history, "interaction": interaction, "head": choose("heads", "single", {})}
+    return TeacherModel(layout, width=8, device=torch.device("cpu"), **parts)
 
 
 def logit(model, ids, dense):

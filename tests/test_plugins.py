@@ -15,7 +15,7 @@ from recdistill.plugins import GRAMMAR, KINDS, KNOWN_NEEDS, find, load, load_all
 from recdistill.types import Batch, Scores
 
 ALL = [pytest.param(plugin, id=f"{kind}/{name}") for kind in GRAMMAR for name, plugin in load_all(kind).items()]
-LEAST = {"objectives": 5, "targets": 2, "selection": 2, "schedules": 2, "history": 1, "interaction": 1}
+LEAST = {"objectives": 5, "targets": 2, "selection": 2, "schedules": 2, "history": 4, "interaction": 6, "heads": 3}
 
 
 def of(kind):

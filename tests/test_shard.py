@@ -18,7 +18,8 @@ def plain(device="cpu", seed=0):
     torch.manual_seed(seed)
     history = choose("history", "target_attention", {"hidden": 8})
     interaction = choose("interaction", "dcnv2", {"layers": 1, "hidden": [16]})
-    return TeacherModel(LAYOUT, width=8, history=history, interaction=interaction, device=torch.device(device))
+    parts = {"history": history, "interaction": interaction, "head": choose("heads", "single", {})}
+    return TeacherModel(LAYOUT, width=8, device=torch.device(device), **parts)
 
 
 @pytest.fixture

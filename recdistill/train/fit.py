@@ -52,5 +52,6 @@ def build_teacher(settings: Teacher, layout: Layout) -> TeacherModel:
         width=settings.width,
         history=settings.history.choice(),
         interaction=settings.interaction.choice(),
+        head=settings.head.choice(),
         device=torch.device("meta"),
     )
