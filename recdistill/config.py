@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from recdistill.config_data import Data
+from recdistill.config_export import Export
 from recdistill.config_features import Features
 from recdistill.config_recipe import RecipeSection, TermChoice
-from recdistill.config_student import Student
+from recdistill.config_student import Student, TwoTower
 from recdistill.config_teacher import Teacher
 from recdistill.sections import Count, Name, Positive, Section
 
@@ -70,6 +71,7 @@ class Run(Section):
     recipe: RecipeSection = RecipeSection(
         terms=[TermChoice(use="label.bce", weight=0.2), TermChoice(use="point.soft_bce", weight=0.8)]
     )
+    export: Export = Export()
     evaluate: Evaluate = Evaluate()
     gates: Gates = Gates()
     registry: Registry = Registry()
@@ -89,15 +91,33 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _student_columns(self) -> Self:
-        features = self.features
-        known = set(features.titles)
-        unknown = sorted(set(self.student.without) - known)
-        if unknown:
-            raise PydanticCustomError(
-                "unknown_column",
-                "student.without: wanted names of features, found {found}",
-                {"found": str(unknown)},
-            )
+        known = set(self.features.titles)
+        tables = {spec.table or spec.title for spec in self.features.ids}
+        outcomes = self.features.history.outcomes if self.features.history else []
+        tables |= {name for name in outcomes if name not in known}
+        side = self.student.interaction.user if isinstance(self.student.interaction, TwoTower) else []
+        for where, names, wanted in (
+            ("without", self.student.without, known),
+            ("interaction.user", side, known),
+            ("tables", self.student.tables, tables),
+        ):
+            unknown = sorted(set(names) - wanted)
+            if unknown:
+                kind = "tables of features" if where == "tables" else "features"
+                context = {"where": where, "kind": kind, "found": str(unknown)}
+                message = "student.{where}: wanted names of {kind}, found {found}"
+                raise PydanticCustomError("unknown_column", message, context)
+        return self
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> Self:
+        if not isinstance(self.student.interaction, TwoTower):
+            return self
+        user, history = set(self.student.interaction.user), self.features.history
+        read = set(self.features.titles) - set(self.student.without) - self.features.privileged
+        if not read - user or (history is not None and history.item in user):
+            message = "student.interaction.user: wanted the user's features and not the item's, found {found}"
+            raise PydanticCustomError("sides", message, {"found": str(sorted(user))})
         return self
 
     @property

@@ -21,7 +21,7 @@ from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
 from recdistill.data.store import open_rows
 from recdistill.files import read_json, whole_folder, write_json
-from recdistill.models.student import StudentModel
+from recdistill.models.build import Ranker
 from recdistill.problems import BadInput, problem
 from recdistill.train.device import pin_threads
 from recdistill.train.progress import logger
@@ -33,7 +33,7 @@ NUM_REPLAYED = 2000
 
 
 class _Logit(nn.Module):
-    def __init__(self, student: StudentModel) -> None:
+    def __init__(self, student: Ranker) -> None:
         super().__init__()
         self.student = student
 
@@ -88,7 +88,7 @@ def bundle_name(arm: Arm, number: int) -> str:
 
 
 def write_bundle(
-    student: StudentModel, encoder_folder: Path, encoder: Encoder, request: pa.Schema, final: Path
+    student: Ranker, encoder_folder: Path, encoder: Encoder, request: pa.Schema, final: Path
 ) -> None:
     """A student and its encoder as one folder. request: the schema of a raw request, kept in the manifest."""
     columns = {name: str(request.field(name).type) for name in encoder.needed}
@@ -98,7 +98,7 @@ def write_bundle(
         to_onnx(student, encoder.layout, folder / GRAPH)
 
 
-def to_onnx(student: StudentModel, layout: Layout, path: Path) -> None:
+def to_onnx(student: Ranker, layout: Layout, path: Path) -> None:
     """One ONNX file: ids [rows, K] int64 and dense [rows, D] float32 -> logit [rows]; any number of rows."""
     example = (
         torch.zeros((3, layout.num_id_columns), dtype=torch.int64),
@@ -132,7 +132,7 @@ def _check_encoding(encoder: Encoder, requests: pa.Table, ids: NDArray[np.int64]
 
 
 def _difference(
-    student: StudentModel,
+    student: Ranker,
     folder: Path,
     requests: pa.Table,
     ids: NDArray[np.signedinteger],

@@ -51,7 +51,7 @@ STEPS = (
         reads=("prepare", "score"),
         sections=("student", "recipe", "seed", "device", "threads"),
     ),
-    Step(name="export", body=export.export, reads=("prepare", "distil")),
+    Step(name="export", body=export.export, reads=("prepare", "distil"), sections=("export",)),
     Step(name="evaluate", body=evaluate.evaluate, reads=("prepare", "score", "export"), sections=("evaluate",)),
     Step(
         name="decide",

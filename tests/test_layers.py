@@ -15,7 +15,7 @@ LAYERS = [
     ["metrics", "distil"],
     ["sections"],
     ["config_data", "config_features", "config_choice", "config_training"],
-    ["config_teacher", "config_student", "config_recipe"],
+    ["config_teacher", "config_student", "config_export", "config_recipe"],
     ["config", "load"],
     ["data", "models"],
     ["train"],

@@ -90,9 +90,9 @@ def test_a_padded_place_is_nothing(name):
     before = logit(model, ids, batch.dense)
     with torch.no_grad():
         for table in ("tags", "click"):
-            model.tables[model.names[table]].weight[ABSENT] += 5.0
+            model.tables[table].weight[ABSENT] += 5.0
         if name == "history.item":
-            model.tables[model.names["item"]].weight[ABSENT] += 5.0
+            model.tables["item"].weight[ABSENT] += 5.0
     if name == "tags":
         assert torch.allclose(logit(model, ids, batch.dense), before)
     else:  # an event counts by its item: its absent outcome is a row of the outcome's table
@@ -109,9 +109,9 @@ def test_a_bag_is_the_mean_of_those_present_in_any_order():
     assert torch.allclose(found[0], found[1], atol=1e-6)
     assert torch.allclose(found[0], found[2], atol=1e-6)
     feature = next(f for f in LAYOUT.ids if f.name == "tags")
-    rows = model.tables[model.names["tags"]].weight
-    assert torch.allclose(model._pooled(feature, ids)[0], (rows[2] + rows[4]) / 2)
-    assert not model._pooled(feature, changed(batch, "tags", ABSENT)).any()
+    rows = model.tables["tags"].weight
+    assert torch.allclose(model.tables.pooled(feature, ids)[0], (rows[2] + rows[4]) / 2)
+    assert not model.tables.pooled(feature, changed(batch, "tags", ABSENT)).any()
 
 
 def test_permuting_the_history_leaves_the_logit():
@@ -127,7 +127,7 @@ def test_permuting_the_history_leaves_the_logit():
 def test_the_candidate_shares_its_table_with_the_history():
     model = make()
     assert len(model.tables) == 4
-    assert model.names["item"] in model.tables
+    assert set(model.tables.names) == {"item", "country", "tags", "click"}
     assert sum(p.numel() for p in model.tables.parameters()) == 4 * (12 + 5 + 7 + 4)
 
 
@@ -149,7 +149,7 @@ def test_a_short_history_is_its_newest_events():
 def test_a_feature_that_is_left_out_is_not_read_and_costs_nothing(name):
     batch = small_batch(LAYOUT)
     model = make(without=[name])
-    assert name not in model.names
+    assert name not in model.tables.names
     assert torch.equal(logit(model, changed(batch, name, 2), batch.dense), logit(model, batch.ids, batch.dense))
 
 
@@ -157,7 +157,7 @@ def test_without_the_candidate_there_is_no_history():
     batch = small_batch(LAYOUT)
     model = make(without=["item"])
     assert model.attention is None
-    assert set(model.names) == {"country", "tags"}
+    assert set(model.tables.names) == {"country", "tags"}
     assert torch.equal(
         logit(model, changed(batch, "history.item", 3), batch.dense), logit(model, batch.ids, batch.dense)
     )
@@ -183,6 +183,6 @@ def test_large_tables_have_sparse_gradients():
     big = IdFeature(name="item", table="item", start=0, width=1, num_rows=50_001, kind="single")
     model = make(Layout(ids=(big,), dense=()), width=1)
     model(torch.tensor([[7]]), torch.zeros((1, 0))).logit.sum().backward()
-    grad = model.tables[model.names["item"]].weight.grad
+    grad = model.tables["item"].weight.grad
     assert grad.is_sparse
     assert grad.coalesce().indices().tolist() == [[7]]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from recdistill.config_student import Dcn, Fm, Interaction, Mlp, Table
+from recdistill.models.fields import Histories, Tables
 from recdistill.models.history.target_attention import TargetAttention
-from recdistill.models.layers import tower
-from recdistill.types import ABSENT, IdFeature, Layout, Scores
-
-_SPARSE_FROM = 50_000  # rows from which a table's gradient is kept as the touched rows alone
+from recdistill.models.layers import CrossMixture, tower
+from recdistill.types import Layout, Scores
 
 
 class StudentModel(nn.Module):
     """Reads the same two matrices as the teacher and may ignore some of their columns.
 
-    layout: of the matrices. without: names of features it does not read. history_length: how many of the newest
-    events it looks at; None for all. Initial weights come from torch's generator.
+    layout: of the matrices. width: of the tables that have none of their own. without: names of features that it does
+    not read. history_length: how many of the newest events it looks at; None for all. interaction: what there is
+    beside the tower. tables, counts: see Tables. Fields are as wide as their tables and stand side by side. Initial
+    weights come from torch's generator.
     """
 
     def __init__(
@@ -30,50 +32,64 @@ class StudentModel(nn.Module):
         hidden: Sequence[int],
         without: Collection[str] = (),
         history_length: int | None = None,
+        interaction: Interaction = Mlp(),  # noqa: B008 - frozen
+        tables: Mapping[str, Table] | None = None,
+        counts: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.layout = layout
         self.read = tuple(feature for feature in layout.pooled if feature.name not in without)
         self.target = layout.target if layout.target in self.read else None
-        self.histories = layout.histories if self.target is not None else ()
-        self.history_length = min([history_length or 10**9, *(feature.width for feature in self.histories)])
-        names = dict.fromkeys(feature.table for feature in (*self.read, *self.histories))
-        tables = {
-            name: nn.Embedding(layout.tables[name], width, sparse=layout.tables[name] > _SPARSE_FROM) for name in names
-        }
-        for table in tables.values():
-            nn.init.normal_(table.weight, std=0.1)
-        self.names = {name: f"table_{number}" for number, name in enumerate(names)}
-        self.tables = nn.ModuleDict({self.names[name]: table for name, table in tables.items()})
-        self.attention = TargetAttention(width, hidden=attention) if self.histories else None
-        num_fields = len(self.read) + (1 if self.histories else 0)
+        histories = layout.histories if self.target is not None else ()
+        self.tables = Tables(layout, (*self.read, *histories), width=width, settings=tables or {}, counts=counts or {})
+        self.history = Histories(self.tables, histories, history_length) if histories else None
+        self.attention = TargetAttention(self.history.width, hidden=attention) if self.history else None
+        widths = [self.tables.width(feature) for feature in self.read] + ([self.history.width] if self.history else [])
         self.numbers = [place for place, name in enumerate(layout.dense) if name not in without]
-        size = num_fields * width + len(self.numbers)
+        size = sum(widths) + len(self.numbers)
         self.tower = tower(size, hidden)
-        self.head = nn.Linear(hidden[-1] if hidden else size, 1)
+        self.cross = (
+            CrossMixture(size, interaction.layers, rank=interaction.rank, experts=1)
+            if isinstance(interaction, Dcn)
+            else None
+        )
+        self.pairs = Pairs(widths, width) if isinstance(interaction, Fm) else None
+        self.head = nn.Linear((hidden[-1] if hidden else size) + (width if self.pairs else 0), 1)
 
     def forward(self, ids: Tensor, dense: Tensor) -> Scores:
         """ids: [N, K] int64, dense: [N, D] float32 -> Scores of N rows."""
-        fields = [self._pooled(feature, ids) for feature in self.read]
+        fields = [self.tables.pooled(feature, ids) for feature in self.read]
         if self.attention is not None:
             assert self.target is not None
-            query_NE = fields[self.read.index(self.target)]
-            events = [ids[:, f.start : f.start + self.history_length] for f in self.histories]
-            key_NTE = sum(self._rows(f, event_NT) for f, event_NT in zip(self.histories, events, strict=True))
-            fields.append(self.attention(query_NE, key_NTE, events[0] != ABSENT))
+            assert self.history is not None
+            fields.append(self.attention(fields[self.read.index(self.target)], *self.history(self.tables, ids)))
         read = dense if len(self.numbers) == len(self.layout.dense) else dense[:, self.numbers]
-        hidden_NH = self.tower(torch.cat([*fields, read], dim=1))
+        input_NH = torch.cat([*fields, read], dim=1)
+        hidden_NH = self.tower(input_NH if self.cross is None else self.cross(input_NH))
+        if self.pairs is not None:
+            hidden_NH = torch.cat([hidden_NH, self.pairs(fields)], dim=1)
         return Scores(logit=self.head(hidden_NH).squeeze(1), hidden=hidden_NH)
 
-    def _rows(self, feature: IdFeature, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.tables[self.names[feature.table]](ids)
-        return embedded
 
-    def _pooled(self, feature: IdFeature, ids: Tensor) -> Tensor:
-        """[N, E]: the row of a single id, the mean of those present in a bag, 0 for an empty one."""
-        if feature.kind == "single":
-            return self._rows(feature, ids[:, feature.start])
-        bag_NT = ids[:, feature.start : feature.start + feature.width]
-        present_NT = (bag_NT != ABSENT).to(torch.float32)
-        total_NE = (self._rows(feature, bag_NT) * present_NT.unsqueeze(2)).sum(dim=1)
-        return total_NE / present_NT.sum(dim=1, keepdim=True).clamp_min(1.0)
+class Pairs(nn.Module):
+    """sum over pairs f < g of v_f * v_g = ((sum_f v_f)^2 - sum_f v_f^2) / 2, element by element.
+
+    Source: Rendle, Factorization machines (ICDM 2010, lemma 3.1); He & Chua, Neural FM (SIGIR 2017, equation 4), which
+    sums over the elements by a head as here. Differs: a field of another width is brought to `width` by a matrix.
+    """
+
+    def __init__(self, widths: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.align = nn.ModuleDict(
+            {str(place): nn.Linear(own, width, bias=False) for place, own in enumerate(widths) if own != width}
+        )
+
+    def forward(self, fields: Sequence[Tensor]) -> Tensor:
+        """F fields [N, E_f] -> [N, E].
+
+        >>> Pairs([1, 1, 1], 1)([torch.tensor([[2.0]]), torch.tensor([[3.0]]), torch.tensor([[5.0]])]).item()  # 6+10+15
+        31.0
+        """
+        same = [self.align[str(n)](field) if str(n) in self.align else field for n, field in enumerate(fields)]
+        vector_NFE = torch.stack(same, dim=1)
+        return (vector_NFE.sum(dim=1).square() - vector_NFE.square().sum(dim=1)) / 2
