@@ -7,6 +7,9 @@ click-and-buy .8574 AUC, single tasks .7203 and .8556. Differs: the experts read
 tasks share, not the embeddings.
 """
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.models.heads._experts import Experts, Gate, Towers
@@ -23,14 +26,14 @@ class Mmoe(nn.Module):
         num_tasks: int,
         *,
         experts: Count = 4,
-        expert: Sizes = (64,),
+        expert: Annotated[Sizes, Field(min_length=1)] = (64,),
         tower: Sizes = (32,),
         dropout: Dropout = 0.0,
     ) -> None:
         super().__init__()
         self.experts = Experts(size, experts, expert, dropout)
         self.gates = nn.ModuleList(Gate(size, experts) for _ in range(num_tasks))
-        self.towers = Towers(expert[-1] if expert else size, num_tasks, tower)
+        self.towers = Towers(expert[-1], num_tasks, tower)
 
     def forward(self, hidden_NH: Tensor) -> Tensor:
         """[N, H] -> [N, M] logits."""

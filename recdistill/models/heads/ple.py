@@ -8,6 +8,9 @@ and click-and-buy .8571 AUC, MMoE .7195 and .8574. Differs: the first level read
 tasks share, not the embeddings. With one level this is the paper's CGC.
 """
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.models.heads._experts import Experts, Gate, Towers
@@ -29,12 +32,12 @@ class Ple(nn.Module):
         levels: Count = 2,
         shared: Count = 2,
         own: Count = 1,
-        expert: Sizes = (64,),
+        expert: Annotated[Sizes, Field(min_length=1)] = (64,),
         tower: Sizes = (32,),
         dropout: Dropout = 0.0,
     ) -> None:
         super().__init__()
-        width = expert[-1] if expert else size
+        width = expert[-1]
         sizes = [size] + [width] * (levels - 1)
         last = levels - 1
         self.levels = nn.ModuleList(
