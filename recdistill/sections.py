@@ -13,6 +13,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -35,6 +36,15 @@ def utc(value: datetime | None) -> datetime | None:
     if value is None:
         return None
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def epoch_us(at: datetime) -> int:
+    """Whole microseconds since 1970 of an instant with a zone, exact where a float is not.
+
+    >>> epoch_us(datetime(1970, 1, 2, 1, tzinfo=UTC)) == 25 * 3600 * 10**6
+    True
+    """
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration), Field(ge=timedelta(0))]

@@ -1,5 +1,6 @@
 """Codes: every place gives back its plain value, whatever the Arrow type and whatever came before."""
 
+from collections import Counter
 from decimal import Decimal
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.data import codes as module
-from recdistill.data.codes import Coder, narrow, narrow_numbers
+from recdistill.data.codes import Coder, Known, narrow, narrow_numbers
 from recdistill.data.log.values import plain_ids
 
 SMALL = {
@@ -35,6 +36,14 @@ def columns():
     return plain | plain.map(lambda array: array.dictionary_encode())
 
 
+def coded_by(coder, array):
+    """Its codes and values, once the counts are seen to be right."""
+    found = coder(array)
+    counted = Counter(code for place in found.codes for code in place.tolist() if code >= 0)
+    assert found.counts.tolist() == [counted[code] for code in range(len(found.values))]
+    return found.codes, found.values
+
+
 def restored(coded, values):
     """Per place, the value behind each code."""
     plain = values.to_pylist()
@@ -43,7 +52,7 @@ def restored(coded, values):
 
 @given(columns())
 def test_codes_give_back_the_plain_value_of_every_row(array):
-    coded, values = Coder(None)(array)
+    coded, values = coded_by(Coder(None), array)
     assert restored(coded, values) == [plain_ids(array).to_pylist()]
     assert values.null_count == 0
     assert len(values.unique()) == len(values)
@@ -58,7 +67,7 @@ def test_codes_of_lists_give_back_the_first_elements(flat, width, data):
     kind = data.draw(st.sampled_from([pa.ListArray, pa.LargeListArray]))
     offsets = pa.array(ends, pa.int32() if kind is pa.ListArray else pa.int64())
     lists = kind.from_arrays(offsets, flat, mask=pa.array(missing))  # a list that is null may still have elements
-    coded, values = Coder(width)(lists)
+    coded, values = coded_by(Coder(width), lists)
     plain = plain_ids(flat).to_pylist()
     elements = [[] if no else plain[a:b][:width] for no, a, b in zip(missing, ends, ends[1:], strict=False)]
     longest = max(map(len, elements))
@@ -68,18 +77,18 @@ def test_codes_of_lists_give_back_the_first_elements(flat, width, data):
 
 def test_a_slice_of_lists_is_coded_as_itself():
     lists = pa.array([["x", "y"], ["a", None, "b"], None, [], ["b"]])
-    coded, values = Coder(3)(lists.slice(1, 4))
+    coded, values = coded_by(Coder(3), lists.slice(1, 4))
     assert restored(coded, values) == [["a", None, None, "b"], [None] * 4, ["b", None, None, None]]
 
 
 @pytest.mark.parametrize("array", [pa.array([[], None]), pa.nulls(2), pa.array([], pa.list_(pa.int64()))])
 def test_lists_without_elements_have_no_place(array):
-    coded, values = Coder(5)(array)
+    coded, values = coded_by(Coder(5), array)
     assert (coded, len(values)) == ([], 0)
 
 
 def test_a_column_without_a_type_has_no_values():
-    (coded,), values = Coder(None)(pa.nulls(3))
+    (coded,), values = coded_by(Coder(None), pa.nulls(3))
     assert (coded.tolist(), len(values)) == ([-1] * 3, 0)
 
 
@@ -87,7 +96,7 @@ def test_a_column_without_a_type_has_no_values():
 @pytest.mark.parametrize("dictionary", [["a", None, "b", "a"], [7, None, 9, 7]])
 def test_a_dictionary_may_hold_null_repeats_and_what_no_row_has(index, dictionary):
     array = pa.DictionaryArray.from_arrays(pa.array([3, 1, None, 0], index), pa.array(dictionary))
-    coded, values = Coder(None)(array)
+    coded, values = coded_by(Coder(None), array)
     assert restored(coded, values) == [[dictionary[0], None, None, dictionary[0]]]
     assert values.null_count == 0
     assert len(values.unique()) == len(values)
@@ -97,8 +106,8 @@ def test_a_dictionary_may_hold_null_repeats_and_what_no_row_has(index, dictionar
 def test_what_came_before_changes_the_order_of_the_values_only(arrays):
     coder = Coder(None)
     for array in arrays:
-        found, values = coder(array)
-        fresh, fresh_values = Coder(None)(array)
+        found, values = coded_by(coder, array)
+        fresh, fresh_values = coded_by(Coder(None), array)
         assert restored(found, values) == restored(fresh, fresh_values)
         assert sorted(values.to_pylist()) == sorted(fresh_values.to_pylist())
 
@@ -109,12 +118,24 @@ def test_few_new_values_or_very_many_are_not_remembered(monkeypatch):
     assert len(coder.known) == 1000
     coder(pa.array([*range(999), -5]))  # 1 of 1000 rows is new: not worth another hash table
     assert len(coder.known) == 1000
-    (coded,), values = coder(pa.array([-5, 3, None]))
+    (coded,), values = coded_by(coder, pa.array([-5, 3, None]))
     assert restored([coded], values) == [[-5, 3, None]]
     monkeypatch.setattr(module, "_MOST_KNOWN", 1500)
-    (coded,), values = coder(pa.array(range(5000, 6000)))
+    (coded,), values = coded_by(coder, pa.array(range(5000, 6000)))
     assert len(coder.known) == 1001
     assert restored([coded], values) == [list(range(5000, 6000))]
+
+
+@pytest.mark.parametrize("guessed", [0, 100_000])
+@pytest.mark.parametrize("num", [0, 1, 2, 5000])
+def test_known_numbers_are_found_and_others_are_not(monkeypatch, num, guessed):
+    """Of 5,000 numbers in a table of 65,536 slots about 180 share one, so that a guess is wrong."""
+    monkeypatch.setattr(module, "_MOST_GUESSED", guessed)
+    every = np.unique(np.random.default_rng(0).integers(-(2**63), 2**63 - 1, num + 1000))
+    every = np.random.default_rng(1).permutation(every)
+    known, wanted = Known(every[:num]), np.r_[every, every[::-1], 0]
+    place_of = {value: place for place, value in enumerate(every[:num].tolist())}
+    assert known.places(wanted).tolist() == [place_of.get(value, -1) for value in wanted.tolist()]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +151,7 @@ def test_codes_take_as_few_bits_as_hold_them(num, bits):
 @pytest.mark.parametrize("num", [128, 129, 40_000])
 def test_the_last_of_many_values_comes_back(num):
     for array in (pa.array(range(num)), pa.array([f"v{n}" for n in range(num)])):
-        coded, values = Coder(None)(array)
+        coded, values = coded_by(Coder(None), array)
         assert restored(coded, values) == [array.to_pylist()]
 
 

@@ -14,6 +14,7 @@ from conftest import read_log, the_line, write_log
 
 from recdistill import files
 from recdistill.config import Run
+from recdistill.data.log import listing
 from recdistill.data.log import read as logs
 from recdistill.data.negatives import write as negatives_write
 from recdistill.data.negatives.sampled import kept, sampled_log
@@ -64,7 +65,7 @@ def sample(tmp_path, table=None, **options) -> pd.DataFrame:
     half = len(table) // 3
     source = write_log(tmp_path / "log", {"a.parquet": table[:half], "b/c.parquet": table[half:]})
     run = run_of(source, tmp_path / "run", **options)
-    return read_log(sampled_log(run, logs.open_data(run.data), tmp_path / "run"))
+    return read_log(sampled_log(run, listing.open_data(run.data), tmp_path / "run"))
 
 
 def hour_of(rows):
@@ -298,7 +299,7 @@ def test_a_second_call_writes_nothing_and_what_it_depends_on_makes_another(tmp_p
     source = write_log(tmp_path / "log", {"a.parquet": log_of()})
     root = tmp_path / "run"
     run = run_of(source, root)
-    log = logs.open_data(run.data)
+    log = listing.open_data(run.data)
     first = sampled_log(run, log, root)
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert sampled_log(run, log, root) == first
@@ -314,7 +315,7 @@ def test_a_second_call_writes_nothing_and_what_it_depends_on_makes_another(tmp_p
 def test_a_damaged_sampled_log_is_written_again(tmp_path):
     source = write_log(tmp_path / "log", {"a.parquet": log_of()})
     run = run_of(source, tmp_path / "run")
-    log = logs.open_data(run.data)
+    log = listing.open_data(run.data)
     folder = sampled_log(run, log, tmp_path / "run")
     whole = (folder / "a.parquet").read_bytes()
     (folder / "a.parquet").write_bytes(whole[:-100])
@@ -327,12 +328,12 @@ def test_a_killed_process_leaves_no_sampled_log(tmp_path):
     (tmp_path / "run.json").write_text(run_of(source, tmp_path / "run").model_dump_json())
     code = (
         "import os, sys; from pathlib import Path; from recdistill.config import Run\n"
-        "from recdistill.data.log import read\n"
+        "from recdistill.data.log import listing\n"
         "from recdistill.data.negatives import sampled, write\n"
         "run = Run.model_validate_json(Path(sys.argv[1]).read_text())\n"
         "close = write._Writer.__exit__\n"
         "write._Writer.__exit__ = lambda self, *error: (close(self, *error), os._exit(9))\n"
-        "sampled.sampled_log(run, read.open_data(run.data), Path(run.folder))"
+        "sampled.sampled_log(run, listing.open_data(run.data), Path(run.folder))"
     )
     dead = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.json")], timeout=60, env=os.environ)
     assert dead.returncode == 9
@@ -381,8 +382,8 @@ def test_a_log_without_rows_is_refused_and_a_file_without_rows_stays_for_the_con
     the_line(refused(tmp_path / "1", table[:0]), "a log with rows")
     source = write_log(tmp_path / "2/log", {"a.parquet": table, "b.parquet": table[:0]})
     run = run_of(source, tmp_path / "run")
-    folder = sampled_log(run, logs.open_data(run.data), tmp_path / "run")
-    assert [file.num_rows > 0 for file in logs.open_log(str(folder)).files] == [True, False]
+    folder = sampled_log(run, listing.open_data(run.data), tmp_path / "run")
+    assert [file.num_rows > 0 for file in listing.open_log(str(folder)).files] == [True, False]
 
 
 def test_a_window_without_rows_is_refused(tmp_path):
@@ -415,7 +416,7 @@ def test_the_news_log(tmp_path):
     data = {"time": "click_time", "user": "user_id", "request": {"column": "session_id"}, "end": "2017-10-01T08:00:00"}
     data |= {"partition": {"column": "day"}}
     run = run_of(GLOBO, tmp_path, data=data, item="click_article_id", by="recent_popularity")
-    folder = sampled_log(run, logs.open_data(run.data), tmp_path)
+    folder = sampled_log(run, listing.open_data(run.data), tmp_path)
     found = files.manifest(folder)["found"]
     rows = read_log(folder)
     assert [path.parent.name for path in folder.rglob("*.parquet")] == ["day=2017-10-01"]

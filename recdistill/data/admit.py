@@ -17,10 +17,12 @@ from recdistill.data.contract.repeats import in_the_future, repeats
 from recdistill.data.contract.rules import Broken
 from recdistill.data.contract.whole import check_whole
 from recdistill.data.log.listing import Log
-from recdistill.data.parts import QUARANTINE, Part, Segment
+from recdistill.data.parts import QUARANTINE
+from recdistill.data.segment import Part, Segment
 from recdistill.data.tables import splitmix
 from recdistill.data.view import Dropped, segments
 from recdistill.problems import BadInput
+from recdistill.sections import epoch_us
 
 DROPPED = "dropped.npy"
 Ints = NDArray[np.int64]
@@ -32,7 +34,7 @@ def admit(run: Run, log: Log, parts: Sequence[Part], out: Path, now: datetime | 
     Writes quarantine.parquet, of all rows that broke a rule, and dropped.npy, their numbers in the log. BadInput where
     the whole log breaks a rule, or more rows than allowed are bad: the quarantine then stays in the run's folder.
     """
-    clock = round((now or datetime.now(UTC)).timestamp() * 1e6)
+    clock = epoch_us(now or datetime.now(UTC))
     found = list(segments(parts))
     dropped: dict[int, NDArray[np.bool_]] = {}
     quarantine = Quarantine(Path(run.folder) / QUARANTINE, run.data.contract.max_quarantined)
@@ -81,12 +83,12 @@ def _write(run: Run, quarantine: Quarantine, segment: Segment, late: Ints, again
         rule = Broken(
             column=run.data.time, wanted=wanted, remedy="mend the clock or the times", rows=np.arange(len(late))
         )
-        quarantine.add_rows(segment.file, segment["row"][late], times, [rule])
+        quarantine.add_rows(segment.file, segment.row[late], times, [rule])
     if len(again):
         name = ", ".join(contract.unique)
         values = pa.table({name: pa.array(["those of an earlier event"] * len(again))})
         rule = Broken(column=name, wanted="every event once", remedy="drop repeats", rows=np.arange(len(again)))
-        quarantine.add_rows(segment.file, segment["row"][again], values, [rule])
+        quarantine.add_rows(segment.file, segment.row[again], values, [rule])
 
 
 def _judge(run: Run, log: Log, parts: Sequence[Part], dropped: Dropped) -> list[str]:

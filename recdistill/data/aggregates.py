@@ -14,7 +14,6 @@ from recdistill.config_features import Aggregate
 from recdistill.data.buckets import Buckets, groups, known_before
 from recdistill.data.encoder import Encoder
 from recdistill.data.log.values import stable_key
-from recdistill.data.parts import whole_key
 from recdistill.data.scale import Numbers
 from recdistill.data.tables import splitmix
 from recdistill.data.view import Slice, View
@@ -25,7 +24,7 @@ _FIELDS = [("key", "<i8"), ("time", "<i8"), ("slot", "<i8"), ("event", "<i1"), (
 
 
 class Aggregates:
-    """All aggregates of a run, on disk by slot: totals.npy and counts.npy, or last.npy, per aggregate."""
+    """All aggregates of a run, on disk by slot: a total.npy (the last time, for recency) and a count.npy each."""
 
     def __init__(self, run: Run, view: View, folder: Path, encoder: Encoder | None = None) -> None:
         self.specs = run.features.aggregates
@@ -125,7 +124,7 @@ def _keys(piece: Slice, names: Sequence[str]) -> tuple[Ints, Ints]:
     """(row of the slice, 64-bit key) of every key that a row has; a pair gives all combinations; nulls give none."""
     row, key = np.arange(len(piece)), np.zeros(len(piece), dtype=np.uint64)
     for name in names:
-        source = whole_key(piece.segment, name)
+        source = piece.segment.whole_key(name)
         values = piece.segment.values(source)
         hashed = stable_key(values).view(np.uint64) if len(values) else np.zeros(1, dtype=np.uint64)
         rows, keys = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.uint64)]

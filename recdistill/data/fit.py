@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.config_features import DenseColumn, IdColumn
+from recdistill.data.codes import count_codes
 from recdistill.data.columns import Source, source_of
 from recdistill.data.encoder import Encoder, layout_of
-from recdistill.data.parts import num_threads, source_key
+from recdistill.data.parts import num_threads
+from recdistill.data.plan import source_key
 from recdistill.data.scale import NUM_RANKS, Moments, Numbers, Scale, quantiles, transformed
 from recdistill.data.served import Served
 from recdistill.data.tables import Bins, Hashed, Table, Vocabulary, splitmix
@@ -133,8 +136,10 @@ def fit_tables(run: Run, view: View, sources: Mapping[str, Source], before: Enco
             counts[name] = Counts()
     with ThreadPoolExecutor(num_threads(run)) as pool:
         for piece in view.slices():
-            if piece.train.any():
-                list(pool.map(lambda name, now=piece: _count(counts[name], now, readers[name]), counts))
+            events = piece.train & piece.happened
+            if events.any():
+                work = partial(_count, piece=piece, events=None if piece.whole and events.all() else events)
+                list(pool.map(lambda name, count=work: count(counts[name], readers[name]), counts))
     _refuse_empty({name: int(counter.counts.sum()) for name, counter in counts.items()})
     for name, counter in counts.items():
         spec = first.get(name, IdColumn(column=name))
@@ -156,22 +161,16 @@ def _refuse_empty(values: Mapping[str, int]) -> None:
         raise BadInput(lines)
 
 
-def _count(counter: Counts, piece: Slice, sources: Sequence[Source]) -> None:
+def _count(counter: Counts, sources: Sequence[Source], piece: Slice, events: NDArray[np.bool_] | None) -> None:
+    """The values of the sources in a slice's events of the train window; None where they are the whole segment."""
     for source in sources:
-        counter.add(*_counted(piece, source))
-
-
-def _counted(piece: Slice, source: Source) -> tuple[pa.Array, Ints]:
-    """The values of a source and how often each stands in the train window's events of a slice."""
-    key = source_key(source)
-    values = piece.segment.values(key)
-    counts = np.zeros(len(values) + 1, dtype=np.int64)
-    events = piece.train & piece.happened
-    whole = bool(events.all())
-    for codes in piece.segment.codes(key):
-        now = piece.of(codes)
-        counts += np.bincount((now if whole else now[events]).astype(np.int64) + 1, minlength=len(values) + 1)
-    return values, counts[1:]
+        key = source_key(source)
+        values = piece.segment.values(key)
+        if events is None:
+            counter.add(values, piece.segment.counts(key))
+        else:
+            counts = [count_codes(piece.of(codes)[events], len(values)) for codes in piece.segment.codes(key)]
+            counter.add(values, np.sum(counts, axis=0, dtype=np.int64) if counts else np.zeros(0, dtype=np.int64))
 
 
 def sampled(view: View, column: str) -> Iterator[Numbers]:

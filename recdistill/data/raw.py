@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from recdistill.data.log.listing import Log
 from recdistill.data.log.read import batches
 from recdistill.data.log.values import family, microseconds, stable_key
 from recdistill.problems import BadInput, problem
+from recdistill.sections import epoch_us
 
 _PERIOD_US = {"hour": 3_600_000_000, "day": 86_400_000_000}
 _MIX = np.int64(-7046029254386353131)  # odd, so that two periods of a user never share a key before hashing
@@ -123,11 +123,14 @@ def label_of(data: Data, values: pa.Array) -> NDArray[np.float32]:
 
 def in_window(data: Data, time: NDArray[np.int64]) -> NDArray[np.bool_]:
     """[n] whether a row lies between data.start and data.end."""
-    return (time >= _instant(data.start, -(2**63))) & (time < _instant(data.end, 2**63 - 1))
+    start, end = data_window(data)
+    return (time >= start) & (time < end)
 
 
-def _instant(value: datetime | None, otherwise: int) -> int:
-    return otherwise if value is None else round(value.timestamp() * 1e6)
+def data_window(data: Data) -> tuple[int, int]:
+    """data.start and data.end in UTC microseconds; what is not given is beyond all times."""
+    start, end = (None if at is None else epoch_us(at) for at in (data.start, data.end))
+    return -(2**63) if start is None else start, 2**63 - 1 if end is None else end
 
 
 def read_rows(run: Run, log: Log, dropped: NDArray[np.int64]) -> Iterator[RawRows]:

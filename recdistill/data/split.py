@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from recdistill.config_data import Split
 from recdistill.problems import BadInput, problem
+from recdistill.sections import epoch_us
 
 SPLITS = ("train", "valid", "test")
 NOWHERE = -1
 _BINS = 65_536
 _HELD = 4_000_000  # times sorted at once
 
+_BETWEEN = np.array([NOWHERE, 0, NOWHERE, 1, NOWHERE, 2, NOWHERE], dtype=np.int8)  # before, between and after edges
+
 Ints = NDArray[np.int64]
+Which = NDArray[np.int8]
 Times = Callable[[], Iterable[Ints]]
 
 
@@ -31,12 +35,19 @@ class Windows:
     end: int
     embargo: int = 0
 
-    def which(self, time: Ints) -> Ints:
+    def which(self, time: Ints) -> Which:
         """[n] 0 for train, 1 for valid, 2 for test, -1 for rows under embargo and for those outside."""
-        found = np.searchsorted([self.valid, self.test], time, side="right")
-        held = (time >= self.valid - self.embargo) & (time < self.valid)
-        held |= (time >= self.test - self.embargo) & (time < self.test)
-        return np.where(held | (time < self.start) | (time >= self.end), NOWHERE, found)
+        return _BETWEEN[np.searchsorted(self._edges(), time, side="right")]
+
+    def alone(self, low: int, high: int) -> int | None:
+        """Where all rows from `low` to `high`, both included, lie; None where they do not lie together."""
+        one, other = np.searchsorted(self._edges(), [low, high], side="right")
+        return int(_BETWEEN[one]) if one == other else None
+
+    def _edges(self) -> Ints:
+        """Ascending: where each window begins and where its embargo does."""
+        held = max(self.start, self.valid - self.embargo), max(self.valid, self.test - self.embargo)
+        return np.array([self.start, held[0], self.valid, held[1], self.test, self.end], dtype=np.int64)
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
@@ -48,12 +59,11 @@ def windows(times: Times, split: Split) -> Windows:
     >>> windows(lambda: [np.array([5, 1, 2, 3]), np.array([3, 3, 4, 9])], Split(train=0.5, valid=0.25))
     Windows(start=1, valid=3, test=5, end=10, embargo=0)
     """
-    num = sum(len(part) for part in times())
+    num, start, latest = _extent(times)
     if not num:
         remedy = "widen data.start and data.end or fill the log"
         raise BadInput(problem("data window", wanted="rows", found="none", remedy=remedy))
-    start = min(int(part.min()) for part in times() if len(part))
-    end = max(int(part.max()) for part in times() if len(part)) + 1
+    end = latest + 1
     if split.valid_from is not None and split.test_from is not None:
         valid, test = _back(split, split.valid_from), _back(split, split.test_from)
         end = end if split.until is None else min(end, _back(split, split.until))
@@ -65,8 +75,14 @@ def windows(times: Times, split: Split) -> Windows:
     )
 
 
+def _extent(times: Times) -> tuple[int, int, int]:
+    """How many there are, the earliest and the latest, in one pass; zeros where there are none."""
+    seen = [(len(part), int(part.min()), int(part.max())) for part in times() if len(part)]
+    return sum(s[0] for s in seen), min((s[1] for s in seen), default=0), max((s[2] for s in seen), default=0)
+
+
 def _back(split: Split, at: datetime) -> int:
-    return round((at - split.back * split.every).timestamp() * 1e6)
+    return epoch_us(at - split.back * split.every)
 
 
 def _not_empty(cut: Windows) -> Windows:
@@ -89,10 +105,8 @@ def at_rank(times: Times, rank: int) -> int:
     >>> at_rank(lambda: [np.array([30, 10]), np.array([20, 20])], 2)
     20
     """
-    low = min(int(part.min()) for part in times() if len(part))
-    high = max(int(part.max()) for part in times() if len(part))
+    inside, low, high = _extent(times)
     while low < high:
-        inside = sum(int(((part >= low) & (part <= high)).sum()) for part in times())
         if inside <= _HELD:
             held = np.concatenate([part[(part >= low) & (part <= high)] for part in times()])
             return int(np.partition(held, rank)[rank])
@@ -103,6 +117,7 @@ def at_rank(times: Times, rank: int) -> int:
             counts += np.bincount((near - low) // width, minlength=_BINS)
         upto = np.cumsum(counts)
         place = int(np.searchsorted(upto, rank, side="right"))
+        inside = int(counts[place])
         rank -= int(upto[place - 1]) if place else 0
         low, high = low + place * width, min(high, low + (place + 1) * width - 1)
     return low

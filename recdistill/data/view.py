@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from recdistill.config_data import Data
 from recdistill.data.negatives.sampled import kept
-from recdistill.data.parts import Part, Segment
-from recdistill.data.raw import in_window
-from recdistill.data.split import NOWHERE, Windows, windows
+from recdistill.data.raw import data_window
+from recdistill.data.segment import Part, Segment
+from recdistill.data.split import NOWHERE, Which, Windows, windows
 
 Ints = NDArray[np.int64]
 Dropped = Mapping[int, NDArray[np.bool_]]
@@ -28,7 +28,7 @@ class Slice:
 
     segment: Segment
     rows: Ints | None
-    which: Ints
+    which: Which
     first_slot: int
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class Slice:
 
     def of(self, array: NDArray[Any]) -> NDArray[Any]:
         """The segment's array, cut to the rows that take part."""
-        return array if self.rows is None else array[self.rows]
+        return _of(array, self.rows)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.of(self.segment[name])
@@ -51,6 +51,11 @@ class Slice:
         """[n] whether a row is an event; a drawn negative is not."""
         found = self.segment.happened
         return np.ones(len(self), dtype=bool) if found is None else self.of(found)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows of the segment take part."""
+        return self.rows is None
 
     @property
     def train(self) -> NDArray[np.bool_]:
@@ -71,16 +76,22 @@ class View:
         """In the order of the log."""
         first_slot = 0
         for number, segment in enumerate(segments(self.parts)):
-            inside = _inside(self.data, segment, self.dropped.get(number)) & (segment["time"] < self.windows.end)
-            rows = None if inside.all() else np.flatnonzero(inside)
-            time, label = (segment[n] if rows is None else segment[n][rows] for n in ("time", "label"))
-            which = self.windows.which(time)
-            if self.data.keep_negatives < 1:
-                row_id = segment.row_id if rows is None else segment.row_id[rows]
-                stays = kept(row_id, label, self.data.keep_negatives, self.seed)
-                which = np.where((which == 0) & ~stays, NOWHERE, which)
-            yield Slice(segment=segment, rows=rows, which=which, first_slot=first_slot)
-            first_slot += len(which)
+            rows = _inside(self.data, segment, self.dropped.get(number), self.windows.end)
+            piece = Slice(segment=segment, rows=rows, which=self._which(segment, rows), first_slot=first_slot)
+            yield piece
+            first_slot += len(piece)
+
+    def _which(self, segment: Segment, rows: Ints | None) -> Which:
+        alone = self.windows.alone(*segment.span)
+        if alone is None:
+            which = self.windows.which(_of(segment["time"], rows))
+        else:
+            which = np.full(len(segment) if rows is None else len(rows), alone, dtype=np.int8)
+        if self.data.keep_negatives == 1:
+            return which
+        row_id, label = _of(segment.row_id, rows), _of(segment["label"], rows)
+        stays = kept(row_id, label, self.data.keep_negatives, self.seed)
+        return np.where((which == 0) & ~stays, np.int8(NOWHERE), which)
 
 
 def open_view(data: Data, seed: int, parts: Sequence[Part], dropped: Dropped) -> View:
@@ -88,8 +99,7 @@ def open_view(data: Data, seed: int, parts: Sequence[Part], dropped: Dropped) ->
 
     def times() -> Iterator[Ints]:
         for number, segment in enumerate(segments(parts)):
-            inside = _inside(data, segment, dropped.get(number))
-            yield segment["time"] if inside.all() else segment["time"][inside]
+            yield _of(segment["time"], _inside(data, segment, dropped.get(number)))
 
     return View(data=data, seed=seed, parts=parts, dropped=dropped, windows=windows(times, data.split))
 
@@ -100,6 +110,16 @@ def segments(parts: Sequence[Part]) -> Iterator[Segment]:
         yield from part.segments()
 
 
-def _inside(data: Data, segment: Segment, dropped: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    inside = in_window(data, segment["time"])
-    return inside if dropped is None else inside & ~dropped
+def _of(array: NDArray[Any], rows: Ints | None) -> NDArray[Any]:
+    return array if rows is None else array[rows]
+
+
+def _inside(data: Data, segment: Segment, dropped: NDArray[np.bool_] | None, until: int = 2**63 - 1) -> Ints | None:
+    """Places of the rows that take part, of those before `until`; None where all do."""
+    (low, high), (start, end) = segment.span, data_window(data)
+    if dropped is None and start <= low and high < min(end, until):
+        return None
+    time = segment["time"]
+    inside = (time >= start) & (time < min(end, until))
+    rows = np.flatnonzero(inside if dropped is None else inside & ~dropped)
+    return None if len(rows) == len(time) else rows

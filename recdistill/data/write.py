@@ -19,7 +19,9 @@ from recdistill.data.encoder import Encoder
 from recdistill.data.fit import fit
 from recdistill.data.history import HistoryWriter, check_point_in_time
 from recdistill.data.npy import NpyWriter
-from recdistill.data.parts import Segment, num_threads, source_key
+from recdistill.data.parts import num_threads
+from recdistill.data.plan import source_key
+from recdistill.data.segment import Segment
 from recdistill.data.split import SPLITS
 from recdistill.data.store import ROWS, record_type
 from recdistill.data.tables import Bins

@@ -27,6 +27,7 @@ from recdistill.data.contract.outside import (
 from recdistill.data.log.listing import LogFile
 from recdistill.data.log.partitions import span
 from recdistill.data.log.values import microseconds
+from recdistill.sections import epoch_us
 
 Found = Iterator[tuple[str, str, str, Places]]  # column, wanted, remedy, places
 
@@ -111,12 +112,8 @@ def _timely(run: Run, table: pa.Table, file: LogFile) -> Found:
 
 
 def _times(data: Data, table: pa.Table, low: datetime | None, high: datetime | None = None) -> Places:
-    bounds = [None if at is None else _instant(at) for at in (low, high)]
+    bounds = [None if at is None else epoch_us(at) for at in (low, high)]
     return outside_times(_column(table, data.time), data.time_unit, *bounds)
-
-
-def _instant(at: datetime) -> int:
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _show(at: datetime) -> str:
