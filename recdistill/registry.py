@@ -57,9 +57,10 @@ class Registry:
 
     def champion(self) -> ModelVersion | None:
         """The version under the alias; None before the first promotion."""
-        return self._aliased(CHAMPION)
+        return self.aliased(CHAMPION)
 
-    def _aliased(self, alias: str) -> ModelVersion | None:
+    def aliased(self, alias: str) -> ModelVersion | None:
+        """The version under an alias; None where there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -117,7 +118,7 @@ class Registry:
             return
         replaced = None if current is None else int(current.version)
         if replaced == version:  # a death between alias and log: what it replaced is under previous_champion
-            previous = self._aliased(PREVIOUS)
+            previous = self.aliased(PREVIOUS)
             replaced = None if previous is None else int(previous.version)
         elif replaced is not None and action == "promote":
             self.client.set_registered_model_alias(self.model, PREVIOUS, str(replaced))
@@ -237,12 +238,16 @@ def _me() -> str:
 
 def open_registry(run: Run) -> Registry:
     """The run's registry. BadInput, within a minute, where the tracking store does not answer."""
+    return open_store(run.registry.tracking_uri, run.model)
+
+
+def open_store(uri: str, model: str) -> Registry:
+    """The registry of a model in a tracking store. BadInput, within a minute, where the store does not answer."""
     for name, value in {**_QUIET, **_BOUNDED, **_NO_PICKLE}.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = run.registry.tracking_uri
     if uri.startswith(_SQLITE):  # whole, because MLflow keeps one engine per URI, wherever the process then stands
         file = Path(uri.removeprefix(_SQLITE)).resolve()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +261,7 @@ def open_registry(run: Run) -> Registry:
         raise BadInput(
             problem(f"registry.tracking_uri {uri}", wanted="a tracking store", found=found, remedy=remedy)
         ) from None
-    return Registry(client=client, model=run.model, uri=uri)
+    return Registry(client=client, model=model, uri=uri)
 
 
 def experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
