@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,43 +11,21 @@ from torch import Tensor
 from recdistill.config_training import Training
 from recdistill.data.batches import Batches
 from recdistill.problems import BadInput, problem
+from recdistill.train.checkpoint import Snapshots
+from recdistill.train.course import Check, Course, Trained, Weights
+from recdistill.train.guards import LOOK, REMEDY, Broken, Guard, not_finite
+from recdistill.train.kept import InMemory
+from recdistill.train.meter import Meter
+from recdistill.train.pieces import pieces
 from recdistill.train.progress import bar, logger
+from recdistill.train.progressive import Progressive
+from recdistill.train.ranks import Turn, of_first, turns
+from recdistill.train.state import State
+from recdistill.train.update import Update
+from recdistill.train.watchdog import Watchdog
 from recdistill.types import Batch
 
 Losses = Callable[[Batch, float], Mapping[str, Tensor]]
-Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One look at the validation window. epoch: a fraction of epochs done. losses: means since the last look."""
-
-    epoch: float
-    step: int
-    valid_auc: float
-    losses: dict[str, float]
-    rows_per_s: float
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """The weights of the best check, and all checks."""
-
-    weights: Weights
-    curve: tuple[Check, ...]
-
-    @property
-    def best(self) -> Check:
-        """The check whose weights were kept."""
-        return max(self.curve, key=lambda check: _rank(check.valid_auc))
-
-
-def _rank(auc: float) -> float:
-    return auc if math.isfinite(auc) else -math.inf
 
 
 def train(
@@ -62,113 +37,121 @@ def train(
     optimisers: Sequence[torch.optim.Optimizer],
     valid_auc: Callable[[], float],
     weights: Callable[[], Weights],
+    snapshots: Snapshots | None = None,
+    progressive: Progressive | None = None,
 ) -> Trained:
     """Minimise losses(batch, progress)["loss"]; progress runs from 0 to 1 over all epochs.
 
-    weights() is called at every check that is the best so far and must return copies. BadInput where the loss is not
-    finite: no such weights are ever returned.
+    optimisers: the first is of the dense layers, any others of tables, those of TorchRec's fused kind among them.
+    weights() is called at every check that is the best so far and must return copies; with snapshots it is not asked.
+    snapshots: what to go on from and back to. progressive: given to train in one pass; `losses` feeds it.
+    BadInput where training breaks and cannot go back: weights that are not finite are never returned.
     """
-    curve: list[Check] = []
-    kept: Weights | None = None
-    num_rows = len(batches.rows)
-    step = worse = 0
-    began = time.perf_counter()
-    for epoch in range(settings.epochs):
-        marks = [num_rows * (part + 1) // settings.checks_per_epoch for part in range(settings.checks_per_epoch)]
-        meter = _Meter()
-        seen = 0
-        with bar(f"{title} {epoch + 1}/{settings.epochs}", num_rows) as shown:
-            for batch in batches.epoch(epoch):
-                named = losses(batch, (epoch + seen / num_rows) / settings.epochs)
-                for optimiser in optimisers:
-                    optimiser.zero_grad(set_to_none=True)
-                named["loss"].backward()
-                for optimiser in optimisers:
-                    optimiser.step()
-                step += 1
-                seen += len(batch)
-                meter.add(named, len(batch))
-                if step % 20 == 0:
-                    shown.advance(meter.take(), loss=meter.mean("loss"), rows_per_s=meter.rows_per_s)
-                if seen < marks[0]:
-                    continue
-                marks.pop(0)
-                check = meter.check(title, epoch + seen / num_rows, step, valid_auc(), time.perf_counter() - began)
-                shown.advance(meter.take(), loss=check.losses["loss"], rows_per_s=meter.rows_per_s)
-                meter = _Meter()
-                best = max((_rank(c.valid_auc) for c in curve), default=-math.inf)
-                worse = 0 if _rank(check.valid_auc) > best else worse + 1
-                if not worse:
-                    kept = weights()
-                curve.append(check)
-                _say(title, settings, check, best=not worse)
-                if worse >= settings.patience:
-                    return _trained(title, kept, curve)
-    return _trained(title, kept, curve)
+    course = Course(settings, len(batches.rows), one_pass=progressive is not None)
+    update, meter = Update(settings, optimisers), Meter(batches.world)
+    state = State(course=course, update=update, meter=meter, progressive=progressive)
+    guard = Guard(title, update.dense, batches.world)
+    keeper = InMemory(weights) if snapshots is None else snapshots
+    stacks = None if snapshots is None else snapshots.folder.with_suffix(f".stacks-{batches.rank}.txt")
+    try:
+        with Watchdog(stacks, settings.step_timeout_s) as dog, bar(title, settings.epochs * course.num_rows) as shown:
+            if keeper.restore(state):
+                logger.info("%s: goes on from step %d, epoch %.4g", title, course.step, course.epochs)
+            shown.advance(int(course.epochs * course.num_rows))
+            guard.forget()
+            coming = turns(batches, course.position)
+            while not course.over:
+                turn = next(coming)
+                named = losses(turn.batch, course.progress)
+                update(named["loss"] * turn.share, course.progress, course.scale)
+                is_check = course.did(turn.position, turn.num_rows)
+                _note(course, meter, guard, named, turn)
+                is_snapshot = keeper.due(course.step)
+                try:
+                    if is_check or is_snapshot or course.step % LOOK == 0:
+                        guard.look()
+                        shown.advance(
+                            meter.take() * batches.world, loss=meter.mean("loss"), rows_per_s=meter.rows_per_s
+                        )
+                    if is_check:
+                        _check(title, state, keeper, valid_auc)
+                    if is_snapshot:
+                        keeper.save(state)
+                except Broken as broken:
+                    _rewind(broken, title, state, keeper)
+                    guard.forget()
+                    coming = turns(batches, course.position)
+                dog.beat()
+            return _trained(title, state, keeper)
+    finally:
+        keeper.close()
 
 
-def _trained(title: str, kept: Weights | None, curve: Sequence[Check]) -> Trained:
-    broken = sorted(name for name, value in (kept or {}).items() if not torch.isfinite(value).all())
-    if broken or kept is None:
-        found = f"others in {', '.join(broken)}" if broken else "no AUC at any check"
-        remedy = "lower its learning rates, or look for extreme values in its dense columns"
-        raise BadInput(problem(title, wanted="weights of finite numbers", found=found, remedy=remedy))
-    return Trained(weights=kept, curve=tuple(curve))
+def _note(course: Course, meter: Meter, guard: Guard, named: Mapping[str, Tensor], turn: Turn) -> None:
+    if turn.share:
+        meter.add(named, len(turn.batch))
+        guard.note(course.step, named["loss"], turn.batch)
 
 
-def _say(title: str, settings: Training, check: Check, *, best: bool) -> None:
-    parts = ", ".join(f"{name} {value:.4f}" for name, value in check.losses.items())
+def _check(title: str, state: State, keeper: InMemory | Snapshots, valid_auc: Callable[[], float]) -> None:
+    """Take the validation AUC and keep the weights where they are to be kept."""
+    course, meter = state.course, state.meter
+    with state.update.averaged():
+        check = Check(
+            epoch=round(course.epochs, 4),
+            step=course.step,
+            valid_auc=of_first(valid_auc(), meter.world),
+            losses=meter.means(),
+            rows_per_s=meter.rows_per_s * meter.world,
+            seconds=course.seconds,
+            progressive_auc=None if state.progressive is None else state.progressive.take(),
+        )
+        if not all(map(math.isfinite, check.losses.values())):
+            raise Broken(f"{title}: step {course.step}", wanted="finite losses", found=str(check.losses))
+        if wanted := course.checked(check):
+            course.kept = keeper.keep(course.step)
+    meter.reset()
+    _say(title, course, check, kept=wanted)
+
+
+def _rewind(broken: Broken, title: str, state: State, keeper: InMemory | Snapshots) -> None:
+    """Back to the last snapshot, with half the learning rates. BadInput where there is none, or too often."""
+    course = state.course
+    step, rewinds, scale = course.step, course.rewinds + 1, course.scale / 2
+    if rewinds > course.settings.max_rewinds or not keeper.restore(state):
+        raise BadInput(broken.problem)
+    course.rewinds, course.scale = rewinds, scale
+    logger.warning("%s; back from step %d to %d, learning rates times %g", broken.problem, step, course.step, scale)
+    keeper.save(state)
+
+
+def _trained(title: str, state: State, keeper: InMemory | Snapshots) -> Trained:
+    course = state.course
+    weights = None if course.kept is None else keeper.kept(course.kept)
+    broken = not_finite(pieces(weights or {}))
+    if broken or weights is None or not any(math.isfinite(check.valid_auc) for check in course.curve):
+        found = f"others in {'; '.join(broken)}" if broken else "no AUC at any check"
+        raise BadInput(problem(title, wanted="weights of finite numbers", found=found, remedy=REMEDY))
+    return Trained(
+        weights=weights,
+        curve=tuple(course.curve),
+        one_pass=course.one_pass,
+        rewinds=course.rewinds,
+        snapshots=keeper.folder,
+    )
+
+
+def _say(title: str, course: Course, check: Check, *, kept: bool) -> None:
+    parts = [f"{name} {value:.4f}" for name, value in check.losses.items()]
+    parts += [] if check.progressive_auc is None else [f"progressive auc {check.progressive_auc:.4f}"]
     logger.info(
         "%s: epoch %.4g of %d, %s, valid auc %.4f%s, %s rows/s, %.0f s",
         title,
         check.epoch,
-        settings.epochs,
-        parts,
+        course.settings.epochs,
+        ", ".join(parts),
         check.valid_auc,
-        " (best)" if best else "",
+        " (best)" if kept else "",
         f"{check.rows_per_s:,.0f}",
         check.seconds,
     )
-
-
-class _Meter:
-    """Row-weighted means of the losses and the training speed since the last check, without a sync on every step."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.rows = self.untold = 0
-        self.began = time.perf_counter()
-
-    def add(self, named: Mapping[str, Tensor], num_rows: int) -> None:
-        for name, value in named.items():
-            part = value.detach() * num_rows
-            self.sums[name] = self.sums[name] + part if name in self.sums else part
-        self.rows += num_rows
-        self.untold += num_rows
-
-    def take(self) -> int:
-        """Rows since the last call."""
-        untold, self.untold = self.untold, 0
-        return untold
-
-    def mean(self, name: str) -> float:
-        """Of one loss so far; waits for the device."""
-        return float(self.sums[name]) / self.rows
-
-    @property
-    def rows_per_s(self) -> float:
-        return self.rows / (time.perf_counter() - self.began)
-
-    def check(self, title: str, epoch: float, step: int, valid_auc: float, seconds: float) -> Check:
-        losses = {name: self.mean(name) for name in self.sums}
-        if not all(map(math.isfinite, losses.values())):
-            remedy = "lower its learning rates, or look for extreme values in its dense columns"
-            raise BadInput(problem(f"{title}: step {step}", wanted="a finite loss", found=str(losses), remedy=remedy))
-        return Check(
-            epoch=round(epoch, 4),
-            step=step,
-            valid_auc=valid_auc,
-            losses=losses,
-            rows_per_s=self.rows_per_s,
-            seconds=seconds,
-        )
