@@ -11,6 +11,7 @@ from recdistill.config_data import Data
 from recdistill.config_export import Export
 from recdistill.config_features import Features
 from recdistill.config_recipe import RecipeSection, TermChoice
+from recdistill.config_score import Score
 from recdistill.config_student import Student, TwoTower
 from recdistill.config_teacher import Teacher
 from recdistill.sections import Count, Name, Positive, Section
@@ -67,6 +68,7 @@ class Run(Section):
     data: Data
     features: Features
     teacher: Teacher = Teacher()
+    score: Score = Score()
     student: Student = Student()
     recipe: RecipeSection = RecipeSection(
         terms=[TermChoice(use="label.bce", weight=0.2), TermChoice(use="point.soft_bce", weight=0.8)]

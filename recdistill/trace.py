@@ -44,7 +44,7 @@ def trace_row(run: Run, row_id: int) -> dict[str, Any]:
         "label": float(rows["label"][place]),
         "ids": {feature.name: ids[feature.columns].tolist() for feature in encoder.layout.ids},
         "dense": dict(zip(encoder.layout.dense, rows.dense(index)[0].tolist(), strict=True)),
-        "teacher_logit": float(scores[place]),
+        "teacher_logit": float(scores.logit[place]),
         "student": shipped,
         "student_logit_torch": float(torch_logit[0]),
         "student_logit_bundle": float(open_bundle(folders["export"] / shipped).score(requests)[0]),

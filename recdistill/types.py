@@ -9,8 +9,8 @@ Axis letters in names of local tensors, across the package:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # serving knows a Layout and must not load torch
@@ -28,18 +28,27 @@ class Scores:
     logit: [N] float32, before the sigmoid.
     hidden: [N, H] float, the last hidden layer; None where no method asks for it.
     tasks: [N, M] float32 logits of all M tasks, the first equal to `logit`; None of a ranker with one task.
+    members: [N, M] float32 logits of the M members of an ensemble, and variance: [N] float32 between them; None of a
+    single ranker, and members where they were not kept.
     """
 
     logit: Tensor
     hidden: Tensor | None = None
     tasks: Tensor | None = None
+    members: Tensor | None = None
+    variance: Tensor | None = None
 
     def detach(self) -> Scores:
         """The same values, cut from the graph that made them."""
-        hidden = None if self.hidden is None else self.hidden.detach()
-        return Scores(
-            logit=self.logit.detach(), hidden=hidden, tasks=None if self.tasks is None else self.tasks.detach()
-        )
+        return self._each(lambda value: value.detach())
+
+    def to(self, device: device) -> Scores:
+        """The same values on another device."""
+        return self._each(lambda value: value.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Scores:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: None if value is None else change(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +98,7 @@ class Batch:
         """The same rows on another device."""
         names = ("ids", "dense", "label", "weight", "offset", "request", "row_id")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        teacher = self.teacher
-        if teacher is not None:
-            hidden = None if teacher.hidden is None else teacher.hidden.to(device, non_blocking=True)
-            teacher = Scores(logit=teacher.logit.to(device, non_blocking=True), hidden=hidden)
+        teacher = None if self.teacher is None else self.teacher.to(device)
         return replace(self, teacher=teacher, **moved)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.data.batches import Batches, Position
+from recdistill.data.scores import StoredScores
 from recdistill.data.store import Rows, record_type
 from recdistill.types import Batch
 
@@ -121,7 +122,7 @@ def test_rows_are_shuffled_not_batches():
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 3), (2, 3)])
 @pytest.mark.parametrize("batch_size", [32, 90])
 def test_a_stream_goes_on_from_any_position_to_the_bit(shuffle, rank, world, batch_size):
-    teacher = np.random.default_rng(5).random(700, dtype=np.float32)
+    teacher = StoredScores(logit=np.random.default_rng(5).random(700, dtype=np.float32))
     settings = {
         "batch_size": batch_size,
         "shuffle": shuffle,
@@ -195,7 +196,7 @@ def test_batches_are_full_but_for_the_last(shuffle, batch_size):
 
 @pytest.mark.parametrize("index", [[9, 2, 2, 40], [7], []])
 def test_a_batch_is_what_the_store_holds_in_the_types_that_models_want(index):
-    logit, index = np.arange(700, dtype=np.float32), np.array(index, dtype=np.int64)
+    logit, index = StoredScores(logit=np.arange(700, dtype=np.float32)), np.array(index, dtype=np.int64)
     batch = Batches(rows=ROWS, batch_size=4, teacher=logit).batch(index)
     assert (batch.ids.numpy() == ROWS.ids(index)).all()
     assert (batch.dense.numpy() == ROWS.dense(index)).all()
@@ -213,7 +214,7 @@ def test_a_batch_is_what_the_store_holds_in_the_types_that_models_want(index):
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 def test_a_teachers_logit_stays_with_its_row(shuffle):
-    logit = (ROWS["row_id"] * 0.5).astype(np.float32)
+    logit = StoredScores(logit=(ROWS["row_id"] * 0.5).astype(np.float32))
     batches = list(Batches(rows=ROWS, batch_size=64, shuffle=shuffle, teacher=logit, rank=1, world=2).epoch(3))
     assert len(batches) > 3
     for batch in batches:

@@ -51,7 +51,7 @@ def test_the_auc_on_a_window_is_that_of_its_logits(rows):
 def test_weights_come_back_to_the_bit_even_where_they_are_views(tmp_path):
     weights = {"a": torch.randn(3, 4).T, "b": torch.tensor([float("inf"), -0.0]), "c": torch.arange(3)}
     with whole_folder(tmp_path / "step", {}) as out:
-        save_weights(weights, out / "weights.safetensors")
+        save_weights(weights, out / "weights-0.safetensors")
     again = load_weights(tmp_path / "step")
     assert set(again) == set(weights)
     assert all(torch.equal(again[name], weights[name]) for name in weights)
@@ -59,9 +59,11 @@ def test_weights_come_back_to_the_bit_even_where_they_are_views(tmp_path):
 
 def test_weights_that_changed_or_were_never_finished_are_refused(tmp_path):
     with whole_folder(tmp_path / "step", {}) as out:
-        save_weights({"a": torch.zeros(3)}, out / "weights.safetensors")
-    save_weights({"a": torch.ones(3)}, tmp_path / "step/weights.safetensors")
-    save_weights({"a": torch.ones(3)}, tmp_path / "weights.safetensors")
+        save_weights({"a": torch.zeros(3)}, out / "weights-0.safetensors")
+    save_weights({"a": torch.ones(3)}, tmp_path / "step/weights-0.safetensors")
+    save_weights({"a": torch.ones(3)}, tmp_path / "weights-0.safetensors")
     for folder in (tmp_path / "step", tmp_path):
-        with pytest.raises(BadInput, match=r"weights\.safetensors: wanted the weights that were written, found others"):
+        with pytest.raises(
+            BadInput, match=r"weights-0\.safetensors: wanted the weights that were written, found others"
+        ):
             load_weights(folder)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recdistill.data.scores import StoredScores
 from recdistill.data.shuffle import Permutation
 from recdistill.data.store import Rows
 from recdistill.data.tables import splitmix
-from recdistill.types import Batch, Scores
+from recdistill.types import Batch
 
 Ints = NDArray[np.int64]
 _AHEAD = 16
@@ -33,7 +34,7 @@ class Batches:
 
     shuffle: "rows" draws rows alone; "requests" keeps the rows of a request in one batch, whose size then varies around
     batch_size and exceeds it only for a request larger than that; None keeps the order of the store.
-    teacher: [N] float32 logits in the order of the store; None where no teacher takes part.
+    teacher: stored scores in the order of the store; None where no teacher takes part.
     rank, world: which of how many readers this one is; of every batch_size * world rows each reads its own.
     """
 
@@ -41,7 +42,7 @@ class Batches:
     batch_size: int
     shuffle: Literal["rows", "requests"] | None = None
     seed: int = 0
-    teacher: NDArray[np.float32] | None = None
+    teacher: StoredScores | None = None
     rank: int = 0
     world: int = 1
 
@@ -65,7 +66,6 @@ class Batches:
     def batch(self, index: Ints) -> Batch:
         """The rows at these places of the store."""
         rows, records = self.rows, self.rows.take(index)
-        teacher = None if self.teacher is None else Scores(logit=torch.from_numpy(self.teacher[index]))
         return Batch(
             ids=torch.from_numpy(rows.ids_of(records)),
             dense=torch.from_numpy(rows.dense_of(records)),
@@ -74,7 +74,7 @@ class Batches:
             offset=_tensor(records, "offset"),
             request=_tensor(records, "request"),
             row_id=_tensor(records, "row_id"),
-            teacher=teacher,
+            teacher=None if self.teacher is None else self.teacher.at(index),
         )
 
     def _indices(self, number: int, first: int) -> Iterator[Ints]:

@@ -136,6 +136,12 @@ def sharders(placement: Placement, device: torch.device) -> list[Any]:
     ]
 
 
+def planned(model: nn.Module, device: torch.device, placement: Placement) -> list[Part]:
+    """The parts of every table of a model without weights; every rank has to ask."""
+    sizes = {config.name: (config.num_embeddings, config.embedding_dim) for config, _ in tables(model)}
+    return parts(plan(model, device, placement), sizes)
+
+
 def parts(plan: ShardingPlan, sizes: Mapping[str, tuple[int, int]]) -> list[Part]:
     """Every part of every table, in the order of the plan. sizes: table -> rows and columns, for the copied ones."""
     out = []

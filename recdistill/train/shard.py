@@ -21,7 +21,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim import RowWiseAdagrad
 
-from recdistill.train.placement import Part, Placement, parts, plan, sharders, tables
+from recdistill.train.placement import Placement, plan, sharders, tables
 
 TIMEOUT = timedelta(minutes=10)  # of one exchange between processes: a silent one ends the job
 _BLOCK = 1 << 16  # rows
@@ -42,8 +42,11 @@ class World:
 def world(device: torch.device) -> Iterator[World]:
     """The process group that torchrun started this process in, else one of this process alone, in memory.
 
-    Of several processes on CUDA each takes the device of its local rank.
+    Of several processes on CUDA each takes the device of its local rank. Within another world it is that one.
     """
+    if dist.is_initialized():
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+        return
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -63,11 +66,12 @@ def shard(
     device: torch.device,
     embedding_learning_rate: float,
     placement: Placement = Placement(),  # noqa: B008 - frozen
+    optimiser: type[torch.optim.Optimizer] = RowWiseAdagrad,
 ) -> DistributedModelParallel:
-    """Place the tables by TorchRec's planner and fuse row-wise Adagrad into their backward.
+    """Place the tables by TorchRec's planner and fuse an optimiser into their backward.
 
-    A table then needs no gradient of its own size and 4 bytes of optimiser state per row. First weights depend on
-    torch's seed and a table's name, not on how the tables are spread. `planned` tells the plan.
+    A table then needs no gradient of its own size and, with row-wise Adagrad, 4 bytes of optimiser state per row. First
+    weights depend on torch's seed and a table's name, not on how the tables are spread.
     """
     first = _take_first_weights(model)
     for module in model.modules():
@@ -78,12 +82,6 @@ def shard(
     )
     _begin(sharded, first)
     return sharded
-
-
-def planned(model: DistributedModelParallel) -> list[Part]:
-    """Which rank holds which part of every table."""
-    found = [(_table(name), value) for name, value in model.state_dict().items()]
-    return parts(model.plan, {table: _size(value) for table, value in found if table is not None})
 
 
 def dense_parameters(model: DistributedModelParallel) -> list[nn.Parameter]:
