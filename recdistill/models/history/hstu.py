@@ -59,7 +59,8 @@ class _Layer(nn.Module):
         query, key, value = (
             x.unflatten(2, (self.heads, self.head)).transpose(1, 2) for x in (query_NSE, key_NTE, value_NTE)
         )
-        score = query @ key.transpose(2, 3) * self.head**-0.5 + self.bias[bucket_ST].permute(2, 0, 1)
-        seen = (silu(score) * weight_NST.unsqueeze(1)) @ value
+        score = query * self.head**-0.5 @ key.transpose(2, 3)
+        score = score + self.bias[bucket_ST].permute(2, 0, 1).to(score.dtype)  # of one type: two are far slower
+        seen = (silu(score) * weight_NST.unsqueeze(1).to(score.dtype)) @ value
         out: Tensor = asks_NSE + self.dropout(self.out(self.norm_seen(seen.transpose(1, 2).flatten(2)) * gate_NSE))
         return out
