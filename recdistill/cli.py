@@ -99,11 +99,11 @@ def trace(
 def recipes(
     name: Annotated[str | None, typer.Argument(help="one plug-in", show_default=False)] = None,
 ) -> None:
-    """The plug-ins that a recipe is made of, with their parameters; or one of them in full."""
-    from recdistill.plugins import GRAMMAR, load_all
+    """The plug-ins that a recipe and a teacher are made of, with their parameters; or one of them in full."""
+    from recdistill.plugins import KINDS, load_all
     from recdistill.problems import BadInput, guess, problem
 
-    plugins = {name: plugin for kind in GRAMMAR for name, plugin in load_all(kind).items()}
+    plugins = {name: plugin for kind in KINDS for name, plugin in load_all(kind).items()}
     if name is None:
         for plugin in plugins.values():
             takes = ", ".join(plugin.parameters) or "-"

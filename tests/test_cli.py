@@ -177,6 +177,7 @@ def test_recipes_lists_every_plug_in_and_shows_one(call):
     assert status == 0
     assert {"label.bce", "point.soft_bce", "point.logit_mse", "list.softmax_kl", "list.clid"} <= set(out.split())
     assert "arXiv 2312.08727" in call("recipes", "list.clid")[1]
+    assert "arXiv 2402.17152" in call("recipes", "hstu")[1]
     status, _, err = call("recipes", "list.clud")
     assert (status, "did you mean list.clid?" in err) == (2, True)
 
