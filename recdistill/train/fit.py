@@ -46,8 +46,9 @@ def fit_teacher(
     number: of the member that is trained, for a warm start. BadInput with all that takes memory where it runs out.
     """
     layout = open_rows(prepared, "train").layout
+    torch.manual_seed(seed)
     plain = build_teacher(settings, layout)
-    known = needs(settings, layout, _num_dense(plain))
+    known = needs(settings, layout, num_dense_parameters(plain))
     with memory_told(title, known, settings.batch_size // world.size, world.device):
         return _fit(title, settings, seed, prepared, world, snapshots, number, plain)
 
@@ -64,7 +65,7 @@ def _fit(
 ) -> Trained:
     rows = {name: open_rows(prepared, name) for name in ("train", "valid")}
     torch.manual_seed(seed)
-    model = _sharded(plain, settings, world.device)
+    model = sharded_teacher(plain, settings, world.device)
     if settings.warm_start is not None:
         warm_start(model, Encoder.open(prepared / "encoder"), Path(settings.warm_start), number)
     if world.rank:
@@ -82,7 +83,7 @@ def _fit(
             rank=world.rank,
             world=world.size,
         ),
-        losses=_losses(model, settings, world.device, progressive),
+        losses=losses_of(model, settings, world.device, progressive),
         optimisers=[dense_optimiser(settings.optimiser, dense, settings.learning_rate), model.fused_optimizer],
         valid_auc=auc_on(model, rows["valid"], world.device),
         weights=lambda: plain_state(model),
@@ -101,7 +102,8 @@ def _fit(
     )
 
 
-def _sharded(plain: TeacherModel, settings: Teacher, device: torch.device) -> Any:
+def sharded_teacher(plain: TeacherModel, settings: Teacher, device: torch.device) -> Any:
+    """The teacher over this process group, its tables with their fused optimiser."""
     if settings.accumulate > 1:
         for module in (plain.history, plain.interaction, plain.head):
             if module is not None:
@@ -111,7 +113,10 @@ def _sharded(plain: TeacherModel, settings: Teacher, device: torch.device) -> An
     return shard(plain, device, settings.embedding_learning_rate, placement, optimiser)
 
 
-def _losses(model: nn.Module, settings: Teacher, device: torch.device, progressive: Progressive | None) -> Losses:
+def losses_of(
+    model: nn.Module, settings: Teacher, device: torch.device, progressive: Progressive | None = None
+) -> Losses:
+    """What a step minimises, a function of a batch."""
     bf16 = use_bf16(settings.bf16, device)
 
     def losses(batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -154,5 +159,6 @@ def build_teacher(settings: Teacher, layout: Layout) -> TeacherModel:
     )
 
 
-def _num_dense(model: nn.Module) -> int:
+def num_dense_parameters(model: nn.Module) -> int:
+    """Of all that is no table."""
     return sum(p.numel() for name, p in model.named_parameters() if not name.startswith("embed."))

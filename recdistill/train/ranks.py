@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from recdistill.data.batches import Batches, Position
+from recdistill.train.feed import feed
 from recdistill.types import Batch
 
 
@@ -31,10 +32,10 @@ def turns(batches: Batches, position: Position) -> Iterator[Turn]:
     """Steps without end from a position on, as many on every rank; none where there are no rows."""
     epoch, done = position.epoch, position.batch
     world, whole = batches.world, batches.batch_size * batches.world
-    num_rows = len(batches.rows)
+    num_rows, device = len(batches.rows), _device()
     assert world == 1 or batches.shuffle != "requests", "whole requests are only known by who reads them"
     while num_rows:
-        for batch in batches.epoch(epoch, done):
+        for batch in feed(batches.epoch(epoch, done), device):
             together = len(batch) if world == 1 else min(whole, num_rows - done * whole)
             done += 1
             share = len(batch) * world / together
@@ -70,4 +71,5 @@ def of_first(value: float, world: int) -> float:
 
 
 def _device() -> torch.device:
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    on_cuda = dist.is_initialized() and dist.get_backend() == "nccl"
+    return torch.device("cuda" if on_cuda else "cpu")
