@@ -106,6 +106,8 @@ def _constraints(model: nn.Module, topology: Topology, placement: Placement) -> 
     found = {}
     for config, pooled in tables(model):
         kinds = [kind for kind in placement.kinds if pooled or kind != "data_parallel"]
+        if topology.world_size == 1 and set(kinds) & set(FUSED):
+            kinds = ["table_wise"]  # one process holds all; the planner would draw, and the bits with it
         kernels = fused + ([EmbeddingComputeKernel.DENSE] if "data_parallel" in kinds else [])
         found[config.name] = ParameterConstraints(
             sharding_types=list(kinds) or list(FUSED),
