@@ -13,7 +13,8 @@ from recdistill.code import code_digest
 from recdistill.config import Run
 from recdistill.data import prepare
 from recdistill.data.log.listing import Log
-from recdistill.train import student, teacher
+from recdistill.train import student, teacher, warm
+from recdistill.train.checkpoint import forget
 from recdistill.train.progress import logger
 
 Inputs = Mapping[str, Path]
@@ -43,13 +44,15 @@ STEPS = (
         body=teacher.train_teacher,
         reads=("prepare",),
         sections=("teacher", "seed", "device", "threads"),
+        outside=warm.begun_from,
     ),
-    Step(name="score", body=score.score, reads=("prepare", "train_teacher")),
+    Step(name="score", body=score.score, reads=("prepare", "train_teacher"), sections=("score",)),
     Step(
         name="distil",
         body=student.distil,
-        reads=("prepare", "score"),
+        reads=("prepare", "train_teacher", "score"),
         sections=("student", "recipe", "seed", "device", "threads"),
+        outside=student.outside,
     ),
     Step(name="export", body=export.export, reads=("prepare", "distil"), sections=("export",)),
     Step(name="evaluate", body=evaluate.evaluate, reads=("prepare", "score", "export"), sections=("evaluate",)),
@@ -105,8 +108,10 @@ def run_all(run: Run, call: Call = plain_call, until: str = "publish") -> Done:
             key = _key(step, run, inputs, log)
             folders[step.name] = final = root / f"{step.name}-{key[:12]}"
             if _is_done(step, run, final, key):
+                forget(root, final)
                 continue
             call(step, run, inputs, final, key)
+            forget(root, final)
             did.append(step.name)
         if not did:
             logger.info("nothing to do: every step up to %s is up to date in %s", until, root)

@@ -21,7 +21,24 @@ Kind = Literal["objectives", "targets", "selection", "schedules", "history", "in
 GRAMMAR: tuple[Kind, ...] = ("objectives", "targets", "selection", "schedules")
 MODEL: tuple[Kind, ...] = ("history", "interaction", "heads")
 KINDS = GRAMMAR + MODEL
-KNOWN_NEEDS = frozenset({"teacher", "requests", "hidden", "live_teacher", "item_popularity"})
+KNOWN_NEEDS = frozenset(
+    {
+        "teacher",  # its scores
+        "requests",  # whole requests in a batch; of an objective: its loss is one per request
+        "batch",  # other rows of the batch, on which a row's value hangs
+        "labels",  # of a target: it edits the teacher by the label
+        "hidden",  # the last hidden layers
+        "blocks",  # the student's hidden layers
+        "pooled",  # the student's pooled embeddings
+        "live_teacher",  # the teacher itself
+        "student",  # of a target or a selection: the student's scores of this step
+        "progress",  # of a selection: how far the training is
+        "item_popularity",  # how often the train window holds an item
+        "item_vectors",  # the teacher's table of the candidate
+        "previous",  # logits of an earlier run's teacher and student
+        "first_generation",  # logits of a student that was trained without a teacher
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,3 +63,15 @@ def log_softmax(logit_GL: Tensor, mask_GL: Tensor) -> Tensor:
     """
     masked_GL = logit_GL.masked_fill(~mask_GL, float("-inf"))
     return torch.log_softmax(masked_GL, dim=1).masked_fill(~mask_GL, 0.0)
+
+
+def ranks(score_GL: Tensor, mask_GL: Tensor) -> Tensor:
+    """[G, L] int64 place of every row in its request by falling score, 0 the best; ties by position, padding last.
+
+    >>> ranks(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([[True, True, False]]))
+    tensor([[1, 0, 2]])
+    """
+    order_GL = torch.argsort(score_GL.masked_fill(~mask_GL, float("-inf")), dim=1, descending=True, stable=True)
+    return torch.empty_like(order_GL).scatter(
+        1, order_GL, torch.arange(order_GL.shape[1], device=order_GL.device).expand_as(order_GL)
+    )

@@ -1,5 +1,6 @@
 """Every worked example in the package runs, and every plug-in has one."""
 
+import dataclasses
 import doctest
 import importlib
 import math
@@ -9,12 +10,15 @@ import pytest
 import torch
 
 import recdistill
+from recdistill.distil.facts import Facts, Popularity, RowLogits, Widths
+from recdistill.distil.inside import Inside
 from recdistill.plugins import GRAMMAR, find
 from recdistill.types import Batch, Scores
 
 ROOT = Path(recdistill.__file__).parent
 PLUGINS = {path for kind in GRAMMAR for path in find(kind).values()}
-IN_PLUGINS = {"math": math, "torch": torch, "Batch": Batch, "Scores": Scores}
+IN_PLUGINS = {"math": math, "torch": torch, "Batch": Batch, "Scores": Scores, "replace": dataclasses.replace}
+IN_PLUGINS |= {"Facts": Facts, "Widths": Widths, "Popularity": Popularity, "RowLogits": RowLogits, "Inside": Inside}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 
 

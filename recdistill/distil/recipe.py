@@ -1,94 +1,111 @@
-"""A recipe makes one loss of targets, terms, selection and schedule: (student, batch, progress) -> named losses."""
+"""A recipe: targets x terms x selection x schedule, as plug-ins with their settings; lesson.py makes losses of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-
-from recdistill.distil.multipliers import Multipliers
+from recdistill.distil.stress import UNHARMED, Stress
 from recdistill.plugins import Choice, choose
-from recdistill.types import Batch, Scores
+
+Source = Literal["stored", "live", "joint", "self"]
+OF_THE_TEACHER = frozenset({"teacher", "live_teacher", "previous", "first_generation", "item_vectors", "student"})
+LIST_ONLY = frozenset({"requests", "labels"})  # a target with one of these leaves no calibrated level to learn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One weighted objective of a recipe. weight >= 0."""
+    """One weighted objective. weight >= 0. targets: after the recipe's own. selection, schedule: instead of those."""
 
     objective: Choice
     weight: float
+    targets: Sequence[Choice] = ()
+    selection: Choice | None = None
+    schedule: Choice | None = None
 
     @property
     def follows_teacher(self) -> bool:
         return "teacher" in self.objective.plugin.needs
 
+    @property
+    def choices(self) -> list[Choice]:
+        own = [choice for choice in (self.selection, self.schedule) if choice is not None]
+        return [self.objective, *self.targets, *own]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a student learns from. Only this class reduces and weighs; no objective does."""
+    """What a student learns from.
+
+    source: where the teacher's scores come from. partner: what a co-trained teacher learns from, its teacher being the
+    student; None where nothing is co-trained. whole_requests: whether a batch holds requests whole; None where the
+    plug-ins' needs decide. stress: what is done to the labels of student and control alike.
+    """
 
     targets: Sequence[Choice]
     terms: Sequence[Term]
     selection: Choice
     schedule: Choice
+    source: Source = "stored"
+    partner: Recipe | None = None
+    whole_requests: bool | None = None
+    stress: Stress = UNHARMED
 
     @property
     def needs(self) -> frozenset[str]:
-        """All that its plug-ins ask for."""
-        return frozenset().union(*(choice.plugin.needs for choice in self._choices))
+        """All that its plug-ins ask for, its partner's too."""
+        return frozenset().union(*(choice.plugin.needs for choice in self.choices))
 
     @property
     def files(self) -> list[Path]:
         """The sources of its plug-ins."""
-        return [choice.plugin.path for choice in self._choices]
+        return [choice.plugin.path for choice in self.choices]
 
     @property
-    def _choices(self) -> list[Choice]:
-        return [*self.targets, *(term.objective for term in self.terms), self.selection, self.schedule]
+    def moves(self) -> bool:
+        """Whether weights, settings or trained parts change over the training."""
+        partner = () if self.partner is None else (self.partner.schedule,)
+        own = [term.schedule for term in self.terms if term.schedule is not None]
+        return any(choice.plugin.name != "constant" for choice in (self.schedule, *own, *partner))
+
+    @property
+    def shuffle(self) -> Literal["rows", "requests"]:
+        """What must stay together in a batch."""
+        whole = "requests" in self.needs if self.whole_requests is None else self.whole_requests
+        return "requests" if whole else "rows"
+
+    @property
+    def choices(self) -> list[Choice]:
+        """All plug-ins, its partner's too."""
+        partner = [] if self.partner is None else self.partner.choices
+        own = [choice for term in self.terms for choice in term.choices]
+        return [*self.targets, *own, self.selection, self.schedule, *partner]
 
     def without_teacher(self) -> Recipe:
-        """The control's recipe: the label terms alone, scaled to weigh 1 in all; label.bce where there are none."""
-        own = [term for term in self.terms if not term.follows_teacher]
-        total = sum(term.weight for term in own)
-        terms = [replace(term, weight=term.weight / total) for term in own if total > 0]
-        constant = choose("schedules", "constant", {})
-        selection = choose("selection", "all", {}) if "teacher" in self.selection.plugin.needs else self.selection
-        fallback = [Term(objective=choose("objectives", "label.bce", {}), weight=1.0)]
-        return Recipe(targets=(), terms=terms or fallback, selection=selection, schedule=constant)
+        """The control's recipe: the label terms alone, scaled to weigh 1 in all; label.bce where there are none.
 
-    def losses(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Named losses of one step, scalars; "loss" is the weighted sum to minimise. progress in [0, 1].
-
-        A row objective is averaged over rows by weight. A request objective is averaged over requests, each weighing as
-        much as its rows together, so that a row counts the same in a short and in a long list.
+        It sees the same batches as the student.
         """
-        batch = replace(batch, teacher=self._targets(batch.teacher))
-        weight_N = batch.weight * self.selection(batch)
-        now: Multipliers = self.schedule(progress)
-        scores: Scores = student(batch.ids, batch.dense)
-        named: dict[str, Tensor] = {}
-        total = scores.logit.new_zeros(())
+        own: list[Term] = []
         for term in self.terms:
-            value = _mean(term, term.objective(scores, batch.teacher, batch), weight_N, batch)
-            named[term.objective.plugin.name] = value.detach()
-            total = total + term.weight * (now.teacher if term.follows_teacher else now.label) * value
-        return {"loss": total, **named}
-
-    def _targets(self, teacher: Scores | None) -> Scores | None:
-        if teacher is None:
-            return None
-        teacher = teacher.detach()
-        for target in self.targets:
-            teacher = target(teacher)
-        return teacher
-
-
-def _mean(term: Term, loss: Tensor, weight_N: Tensor, batch: Batch) -> Tensor:
-    weight = weight_N
-    if "requests" in term.objective.plugin.needs:
-        line_N = torch.unique(batch.request, return_inverse=True)[1]
-        weight = loss.new_zeros(loss.shape).scatter_add(0, line_N, weight_N)
-    return (loss * weight).sum() / weight.sum().clamp_min(1e-12)
+            if term.follows_teacher or not term.weight:
+                continue
+            same = next((place for place, other in enumerate(own) if other.objective == term.objective), None)
+            if same is None:
+                own.append(Term(objective=term.objective, weight=term.weight))
+            else:
+                own[same] = replace(own[same], weight=own[same].weight + term.weight)
+        total = sum(term.weight for term in own)
+        fallback = [Term(objective=choose("objectives", "label.bce", {}), weight=1.0)]
+        return Recipe(
+            targets=(),
+            terms=[replace(term, weight=term.weight / total) for term in own] or fallback,
+            selection=choose("selection", "all", {})
+            if self.selection.plugin.needs & OF_THE_TEACHER
+            else self.selection,
+            schedule=choose("schedules", "constant", {}),
+            whole_requests=self.shuffle == "requests",
+            stress=self.stress,
+        )

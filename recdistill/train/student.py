@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recdistill.config import Run
+from recdistill.config_recipe import RecipeSection
+from recdistill.config_student import Student
 from recdistill.data.batches import Batches
-from recdistill.data.scores import open_scores
-from recdistill.data.store import open_rows
+from recdistill.data.store import Rows, open_rows
+from recdistill.distil.facts import Widths
+from recdistill.distil.lesson import Lesson
 from recdistill.distil.recipe import Recipe
 from recdistill.files import write_json
-from recdistill.models.build import Ranker, build
+from recdistill.models.build import Ranker
+from recdistill.train.course import Trained
 from recdistill.train.device import choose_device, pin_threads
+from recdistill.train.earlier import newest
+from recdistill.train.known import facts, stored_widths, widths
+from recdistill.train.live import Live
 from recdistill.train.look_ups import look_ups
-from recdistill.train.loop import Trained, train
+from recdistill.train.loop import train
 from recdistill.train.predict import auc_on, load_weights, save_weights
+from recdistill.train.predict import weights_name as teacher_weights
+from recdistill.train.progress import logger
+from recdistill.train.shape import AS_DESCRIBED, build_partner, build_student, optimisers, parts
+from recdistill.train.taught import Taught, live_teacher, taught
+from recdistill.train.warm_start import warm_start
 from recdistill.types import Batch, Layout
 
 Arm = Literal["student", "control"]
 ARMS: tuple[Arm, Arm] = ("student", "control")
 _COUNTS = "counts.safetensors"
+_OWN = 1_000_003  # added to the seed of what a recipe owns, so that the student's weights do not hang on it
 
 
 def distil(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
@@ -33,78 +47,164 @@ def distil(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     The student that ships is the seed of the best validation AUC.
     """
     pin_threads(run.threads)
-    train_rows = open_rows(inputs["prepare"], "train")
-    counts = look_ups(train_rows, run.student.counted(train_rows.layout.tables))
-    save_weights(counts, out / _COUNTS)
-    recipe = run.recipe.recipe()
-    recipes = {"student": recipe, "control": recipe.without_teacher()}
-    trained: dict[str, list[Trained]] = {arm: [] for arm in ARMS}
+    save_weights(_counts(run, open_rows(inputs["prepare"], "train")), out / _COUNTS)
+    trained: dict[Arm, list[Trained]] = {"student": [], "control": []}
     for number in range(run.student.seeds):
-        for arm in ARMS:
-            result = _train(run, inputs, recipes[arm], arm, number, "requests" in recipe.needs, counts)
+        control = fit_student(run, inputs, run.recipe, run.seed + number, arm="control")
+        student = fit_student(run, inputs, run.recipe, run.seed + number, arm="student", control=control)
+        for arm, result in zip(ARMS, (student, control), strict=True):
             save_weights(result.weights, out / weights_name(arm, number))
             trained[arm].append(result)
     aucs = [result.best.valid_auc for result in trained["student"]]
-    curves = {arm: [[check.to_json() for check in t.curve] for t in trained[arm]] for arm in ARMS}
-    parameters = sum(v.numel() for v in trained["student"][0].weights.values() if v.is_floating_point())
-    write_json(out / "students.json", {"parameters": parameters, "shipped": aucs.index(max(aucs)), "curves": curves})
+    speed = {arm: sum(result.curve[-1].rows_per_s for result in trained[arm]) / len(aucs) for arm in ARMS}
+    more = 100 * (speed["control"] / speed["student"] - 1)
+    logger.info("distil: a row costs the student %+.0f%% of the control's time (teacher: %s)", more, run.recipe.teacher)
+    about: dict[str, Any] = {
+        "parameters": sum(v.numel() for v in trained["student"][0].weights.values() if v.is_floating_point()),
+        "shipped": aucs.index(max(aucs)),
+        "rows_per_s": speed,
+        "curves": {arm: [[check.to_json() for check in t.curve] for t in trained[arm]] for arm in ARMS},
+    }
+    write_json(out / "students.json", about)
+
+
+def outside(run: Run, inputs: Mapping[str, Path]) -> Any:
+    """The folders of an earlier run that the recipe reads, for the step's key; None where it reads none."""
+    folder = run.recipe.previous
+    return None if folder is None else [newest(Path(folder), step).name for step in ("prepare", "score", "distil")]
+
+
+def fit_student(
+    run: Run,
+    inputs: Mapping[str, Path],
+    section: RecipeSection,
+    seed: int,
+    *,
+    arm: Arm,
+    control: Trained | None = None,
+) -> Trained:
+    """Train one student, or its control, by a recipe; writes nothing.
+
+    inputs: folders of prepare, score and train_teacher. control: that of the same recipe and seed, for recipes that
+    learn from the student's own first generation; trained here where it is not at hand. BadInput for a recipe that this
+    run cannot give what it needs.
+    """
+    rows = open_rows(inputs["prepare"], "train")
+    recipe, given = section.recipe(), Taught()
+    if arm == "control":
+        recipe = recipe.without_teacher()
+    else:
+        earlier_self = section.teacher == "self" or "first_generation" in recipe.needs
+        if earlier_self and control is None:
+            control = fit_student(run, inputs, section, seed, arm="control")
+        given = taught(run, inputs, section, rows, control if earlier_self else None)
+    live = arm == "student" and section.teacher == "live"
+    with live_teacher(run, inputs, rows.layout, wanted=live) as teacher:
+        pupil = _pupil(run, inputs, section, recipe, seed, arm, rows, given, teacher)
+        return _train(run, inputs, recipe, seed, arm, rows, given, pupil)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pupil:
+    student: Ranker
+    lesson: Lesson
+    optimisers: list[torch.optim.Optimizer]
+
+
+def _pupil(
+    run: Run,
+    inputs: Mapping[str, Path],
+    section: RecipeSection,
+    recipe: Recipe,
+    seed: int,
+    arm: Arm,
+    rows: Rows,
+    given: Taught,
+    teacher: Live | None,
+) -> _Pupil:
+    """A fresh student with all that it learns by. The control is as the run describes it, whatever the recipe."""
+    device, counts = choose_device(run.device), _counts(run, rows)
+    torch.manual_seed(seed)
+    taught_here = arm == "student"
+    student = build_student(run, rows.layout, counts, section.student if taught_here else AS_DESCRIBED)
+    frozen: list[nn.Parameter] = []
+    if taught_here and section.init == "teacher_pca":
+        warm_start(student.tables, load_weights(inputs["train_teacher"], teacher_weights(0)))
+        frozen = [] if section.trains_tables else list(student.tables.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + _OWN)
+        joint = section.partner if taught_here else None
+        partner = None if joint is None else build_partner(run, rows.layout, counts, joint, student)
+        known = facts(
+            run,
+            inputs,
+            recipe.needs,
+            rows,
+            student=student,
+            teacher=_teacher_widths(run, given, teacher, partner),
+            others=given.others,
+        )
+        models = [student] if partner is None else [student, partner]
+        for model in models:
+            model.to(device)
+        lesson = Lesson(
+            recipe,
+            known,
+            student=student,
+            teacher=teacher,
+            partner=partner,
+            parts=[[p for p in part if all(p is not other for other in frozen)] for part in parts(student)],
+        ).to(device)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return _Pupil(student=student, lesson=lesson, optimisers=optimisers(run.student, models, lesson, frozen))
+
+
+def _teacher_widths(run: Run, given: Taught, teacher: Live | None, partner: Ranker | None) -> Widths | None:
+    if teacher is not None:
+        return teacher.widths
+    return stored_widths(given.scores) if partner is None else widths(run, partner, frozenset())
+
+
+def _train(
+    run: Run, inputs: Mapping[str, Path], recipe: Recipe, seed: int, arm: Arm, rows: Rows, given: Taught, pupil: _Pupil
+) -> Trained:
+    device = choose_device(run.device)
+    batches = Batches(
+        rows=rows, batch_size=run.student.batch_size, shuffle=recipe.shuffle, seed=seed, teacher=given.scores
+    )
+
+    def losses(batch: Batch, progress: float) -> dict[str, Tensor]:
+        return pupil.lesson.losses(batch.to(device), progress)
+
+    student = pupil.student
+    return train(
+        f"{arm} {seed - run.seed}",
+        _patient(run.student) if recipe.moves else run.student,
+        batches,
+        losses=losses,
+        optimisers=pupil.optimisers,
+        valid_auc=auc_on(student, open_rows(inputs["prepare"], "valid"), device),
+        weights=lambda: {name: value.detach().cpu().clone() for name, value in student.state_dict().items()},
+    )
+
+
+def _patient(settings: Student) -> Student:
+    """The same budget, but to its end: where weights move over the training, an early check says little of the last."""
+    return settings.model_copy(update={"patience": settings.epochs * settings.checks_per_epoch})
+
+
+def _counts(run: Run, rows: Rows) -> dict[str, Tensor]:
+    return look_ups(rows, run.student.counted(rows.layout.tables))
 
 
 def weights_name(arm: Arm, number: int) -> str:
     return f"{arm}-{number}.safetensors"
 
 
-def _train(
-    run: Run,
-    inputs: Mapping[str, Path],
-    recipe: Recipe,
-    arm: Arm,
-    number: int,
-    whole_requests: bool,
-    counts: Mapping[str, Tensor],
-) -> Trained:
-    rows = {name: open_rows(inputs["prepare"], name) for name in ("train", "valid")}
-    device = choose_device(run.device)
-    seed = run.seed + number
-    torch.manual_seed(seed)
-    model = build_student(run, rows["train"].layout, counts).to(device)
-    teacher = open_scores(inputs["score"], "train", rows["train"], inputs["prepare"]) if arm == "student" else None
-    batches = Batches(
-        rows=rows["train"],
-        batch_size=run.student.batch_size,
-        shuffle="requests" if whole_requests else "rows",
-        seed=seed,
-        teacher=teacher,
-    )
-
-    def losses(batch: Batch, progress: float) -> dict[str, Tensor]:
-        return recipe.losses(model, batch.to(device), progress)
-
-    tables: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (tables if name.startswith("tables.") else others).append(parameter)
-    return train(
-        f"{arm} {number}",
-        run.student,
-        batches,
-        losses=losses,
-        optimisers=[
-            torch.optim.Adam(others, run.student.learning_rate),
-            torch.optim.Adagrad(tables, run.student.embedding_learning_rate),
-        ],
-        valid_auc=auc_on(model, rows["valid"], device),
-        weights=lambda: {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
-    )
-
-
-def build_student(run: Run, layout: Layout, counts: Mapping[str, Tensor]) -> Ranker:
-    """A student as configured, with fresh weights from torch's generator. counts: look-ups of its counted tables."""
-    return build(layout, run.student, {*run.student.without, *run.features.privileged}, counts)
-
-
 def open_student(run: Run, layout: Layout, folder: Path, arm: Arm, number: int) -> Ranker:
     """A trained student or control of a distil folder, on the CPU, in evaluation mode."""
-    model = build_student(run, layout, load_weights(folder, _COUNTS))
+    shape = run.recipe.student if arm == "student" else AS_DESCRIBED
+    model = build_student(run, layout, load_weights(folder, _COUNTS), shape)
     model.load_state_dict(load_weights(folder, weights_name(arm, number)))
     return model.eval()

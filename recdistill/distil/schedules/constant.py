@@ -1,7 +1,7 @@
 """Every term keeps its weight from the first step to the last.
 
->>> constant(0.7)
-Multipliers(label=1.0, teacher=1.0)
+>>> constant(0.7).teacher
+1.0
 """
 
 from recdistill.distil.multipliers import Multipliers

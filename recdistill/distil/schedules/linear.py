@@ -3,10 +3,10 @@
     m(progress) = start + (end - start) progress
 
 Source: teacher annealing (Clark et al., BAM!, ACL 2019, section 3.1), where the teacher's weight goes from 1 to 0.
-Differs: the label's terms keep their weight.
+Differs: the label's terms keep their weight; schedules/annealing.py is the original.
 
->>> linear(0.25, start=1.0, end=0.0)
-Multipliers(label=1.0, teacher=0.75)
+>>> linear(0.25, start=1.0, end=0.0).teacher
+0.75
 """
 
 from typing import Annotated
