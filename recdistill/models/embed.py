@@ -117,7 +117,9 @@ class Embed(nn.Module):
         parts: list[Tensor] = []
         query = events = mask = None
         if self.bag_tables is not None:
-            parts.append(self.bag_tables(_keyed(self.bags, ids, skip_absent=True)).values())
+            pooled, names = self.bag_tables(_keyed(self.bags, ids, skip_absent=True)), [f.name for f in self.bags]
+            in_order = list(pooled.keys()) == names  # tables spread over processes come in the order of these
+            parts += [pooled.values()] if in_order else [pooled[name] for name in names]
         if self.tables is not None:
             found = self.tables(_keyed((*self.lone, *self.histories), ids, skip_absent=False))
             parts += [found[feature.name].values() for feature in self.lone]

@@ -147,15 +147,15 @@ def identity(settings: Teacher, seed: int, prepared: Path, device: torch.device)
     }
 
 
-def build_teacher(settings: Teacher, layout: Layout) -> TeacherModel:
-    """A teacher as configured, without weights: sharding gives it those."""
+def build_teacher(settings: Teacher, layout: Layout, tables: str = "meta") -> TeacherModel:
+    """A teacher as configured. tables: the device that holds them; on "meta" they have no rows until sharding."""
     return TeacherModel(
         layout,
         width=settings.width,
         history=settings.history.choice(),
         interaction=settings.interaction.choice(),
         head=settings.head.choice(),
-        device=torch.device("meta"),
+        device=torch.device(tables),
     )
 
 

@@ -19,6 +19,7 @@ from torch.distributed.optim import (  # type: ignore[attr-defined]
 )
 from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.model_parallel import DefaultDataParallelWrapper
 from torchrec.optim import RowWiseAdagrad
 
 from recdistill.train.placement import Placement, plan, sharders, tables
@@ -78,7 +79,12 @@ def shard(
         if isinstance(module, EmbeddingBagCollection | EmbeddingCollection):
             apply_optimizer_in_backward(optimiser, module.parameters(), {"lr": embedding_learning_rate})
     sharded = DistributedModelParallel(
-        module=model, device=device, plan=plan(model, device, placement), sharders=sharders(placement, device)
+        module=model,
+        device=device,
+        plan=plan(model, device, placement),
+        sharders=sharders(placement, device),
+        # A static graph looks for the loss among the outputs, does not see into Scores, and never adds up gradients.
+        data_parallel_wrapper=DefaultDataParallelWrapper(static_graph=False),
     )
     _begin(sharded, first)
     return sharded
