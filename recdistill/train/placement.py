@@ -83,15 +83,19 @@ def plan(
 
 def _topology(device: torch.device) -> Topology:
     """This process group, with as much memory as its devices and hosts have."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
-    host = psutil.virtual_memory().total // local
+    size = dist.get_world_size()
+    return hosts_like_this(device, size, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+
+
+def hosts_like_this(device: torch.device, num_processes: int, per_host: int) -> Topology:
+    """So many processes on hosts with this one's memory and devices."""
     on_device = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     return Topology(
-        world_size=dist.get_world_size(),
+        world_size=num_processes,
         compute_device=device.type,
-        local_world_size=local,
+        local_world_size=per_host,
         hbm_cap=on_device,
-        ddr_cap=host,
+        ddr_cap=psutil.virtual_memory().total // per_host,
     )
 
 
@@ -138,10 +142,12 @@ def sharders(placement: Placement, device: torch.device) -> list[Any]:
     ]
 
 
-def planned(model: nn.Module, device: torch.device, placement: Placement) -> list[Part]:
-    """The parts of every table of a model without weights; every rank has to ask."""
+def planned(
+    model: nn.Module, device: torch.device, placement: Placement, topology: Topology | None = None
+) -> list[Part]:
+    """The parts of every table of a model without weights; every rank of a process group has to ask."""
     sizes = {config.name: (config.num_embeddings, config.embedding_dim) for config, _ in tables(model)}
-    return parts(plan(model, device, placement), sizes)
+    return parts(plan(model, device, placement, topology), sizes)
 
 
 def parts(plan: ShardingPlan, sizes: Mapping[str, tuple[int, int]]) -> list[Part]:
