@@ -16,14 +16,31 @@ from recdistill.data.encoder import Encoder
 from recdistill.problems import BadInput, guess, problem
 from recdistill.serve.encode import DenseReader, IdReader, readers
 from recdistill.serve.items import Items, Keyed, open_items, open_served
+from recdistill.serve.lookup import ByValue, Together
 from recdistill.serve.plan import Plan, Planner
 from recdistill.serve.roles import Role, Roles, join
 from recdistill.serve.split import Unsplittable
-from recdistill.serve.values import type_of
+from recdistill.serve.values import refused, type_of
 
 _MOST_FORMS = 64  # that are remembered: clients choose them
 Filled = tuple[tuple[str, Keyed], ...]
 Pairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Columns of the candidates that are looked up together. places: the columns of the ids matrix that they become."""
+
+    names: tuple[str, ...]
+    lookup: Together
+    places: NDArray[np.int64]
+
+    def read(self, values: Mapping[str, Any], ids: NDArray[np.int64]) -> None:
+        """Fill the columns of the ids matrix."""
+        found = self.lookup.many(self.names, [values[name] for name in self.names])
+        if found.shape[1] != len(ids):
+            raise refused(self.names[0], f"{len(ids)} values", str(found.shape[1]))
+        ids[:, self.places] = found.T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,7 @@ class Form:
     borrowed: tuple[str, ...]
     once_ids: tuple[IdReader, ...]
     once_dense: tuple[tuple[int, DenseReader], ...]
+    together: Columns | None
     each_ids: tuple[IdReader, ...]
     each_dense: tuple[tuple[int, DenseReader], ...]
     repeated_ids: tuple[int, ...]
@@ -154,9 +172,11 @@ class Forms:
             ids[reader.feature.columns] = [role] * reader.feature.width
         dense = [number_role.get(place, Role.ONCE) for place in range(len(self.encoder.layout.dense))]
         plan = self._plan(Roles(ids=tuple(ids), dense=tuple(dense)))
-        each = [r for r, role in role_of.items() if role is Role.EACH and set(plan.ids) & set(_range(r))]
+        readers_each = [r for r, role in role_of.items() if role is Role.EACH and set(plan.ids) & set(_range(r))]
         numbers = [p for p, role in number_role.items() if role is Role.EACH and p in plan.dense]
-        read = {n for r in each for n in r.columns} | {self.dense[p].name for p in numbers}
+        quick = [r for r in readers_each if isinstance(r.quick, ByValue) and not r.listed]
+        each = [r for r in readers_each if r not in quick]
+        read = {n for r in readers_each for n in r.columns} | {self.dense[p].name for p in numbers}
         keys = {filled[name].key for name in read & filled.keys()}
         item_places = {} if self.items is None else {c: n for n, c in enumerate(self.items.id_columns)}
         item_numbers = {} if self.items is None else {c: n for n, c in enumerate(self.items.numbers)}
@@ -169,6 +189,7 @@ class Forms:
             borrowed=tuple(n for n in sorted(read | keys) if where[n] is Role.ITEM),
             once_ids=tuple(r for r, role in role_of.items() if role is Role.ONCE),
             once_dense=tuple((p, n) for p, n in self.dense.items() if number_role[p] is Role.ONCE),
+            together=None if not quick else self._together(quick),
             each_ids=tuple(each),
             each_dense=tuple((p, self.dense[p]) for p in numbers),
             repeated_ids=tuple(c for c in plan.ids if ids[c] is Role.ONCE),
@@ -176,6 +197,11 @@ class Forms:
             item_ids=tuple((c, item_places[c]) for c in plan.ids if ids[c] is Role.ITEM),
             item_dense=tuple((c, item_numbers[c]) for c in plan.dense if dense[c] is Role.ITEM),
         )
+
+    def _together(self, quick: list[IdReader]) -> Columns:
+        lookups = [reader.quick for reader in quick if isinstance(reader.quick, ByValue)]
+        places = np.array([reader.feature.start for reader in quick])
+        return Columns(names=tuple(reader.name for reader in quick), lookup=Together(lookups), places=places)
 
     def _plan(self, roles: Roles) -> Plan:
         """The best that there is: with what is kept per item, else split, else the graph as it is."""

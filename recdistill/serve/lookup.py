@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.serve.values import texts, whole_numbers
+from recdistill.serve.values import refused, texts, whole_numbers
 from recdistill.types import ABSENT, OOV
 
 Ids = NDArray[np.int64]
@@ -103,6 +103,38 @@ class ByText:
         """[n] places."""
         found = texts(name, values)
         return np.fromiter(map(self.places.get, found, repeat(self.unknown)), np.int64, len(found))
+
+
+class Together:
+    """Many lookups by value in one go, each of its own column: a dozen calls whatever the number of columns."""
+
+    def __init__(self, lookups: Sequence[ByValue]) -> None:
+        self.low = np.array([[one.low] for one in lookups])
+        self.size = np.array([[one.size] for one in lookups], dtype=np.uint64)
+        different = list({id(one): one for one in lookups}.values())
+        starts = np.cumsum([0, *(len(one.places) for one in different)])
+        start_of = {id(one): start for one, start in zip(different, starts[:-1], strict=True)}
+        self.start = np.array([[start_of[id(one)]] for one in lookups])
+        self.absent = [one.absent for one in lookups]
+        self.places = np.concatenate([one.places for one in different]).astype(np.int32)
+
+    def many(self, names: Sequence[str], columns: Sequence[Any]) -> NDArray[np.int32]:
+        """[columns, n] places. BadInput for another type or number of values, naming the column."""
+        checked = [whole_numbers(name, values) for name, values in zip(names, columns, strict=True)]
+        num_rows = len(checked[0][0])
+        for name, (whole, _) in zip(names, checked, strict=True):
+            if len(whole) != num_rows:
+                raise refused(name, f"{num_rows} values", str(len(whole)))
+        values = np.array([whole for whole, _ in checked])
+        values -= self.low
+        offset = values.view(np.uint64)
+        np.minimum(offset, self.size, out=offset)
+        values += self.start
+        found = self.places.take(values)
+        for row, (_, missing) in enumerate(checked):
+            if missing is not None:
+                found[row, missing] = self.absent[row]
+        return found
 
 
 def lookup(values: pa.Array, places: Ids, *, unknown: int = OOV, absent: int = ABSENT) -> Lookup:

@@ -38,7 +38,7 @@ class Scorer:
     def __init__(self, folder: Path, items: pa.Table | None = None, item_key: str | None = None) -> None:
         """items: a row a key, its columns beside what the bundle knows. BadInput for a bundle or a table unfit."""
         bundle = open_bundle(folder)
-        self.folder, self.digest = folder, bundle.digest
+        self.folder, self.digest, self.encoder = folder, bundle.digest, bundle.encoder
         about = manifest(folder)
         assert about is not None
         planner = Planner(folder / GRAPH, bundle.encoder.layout)
@@ -98,7 +98,7 @@ class Scorer:
     def _matrices(
         self, form: Form, user: Values, given: Values, places: Ids | None, num_rows: int
     ) -> dict[str, NDArray[Any]]:
-        layout = self.forms.encoder.layout
+        layout = self.encoder.layout
         if form.filled_once:
             user = {**user, **{name: table.value(name, user[table.key]) for name, table in form.filled_once}}
         row = [0] * layout.num_id_columns
@@ -131,7 +131,7 @@ class Scorer:
     def _each(
         self, form: Form, made: dict[str, NDArray[Any]], values: Values, places: Ids | None, num_rows: int
     ) -> dict[str, NDArray[Any]]:
-        layout, items = self.forms.encoder.layout, self.forms.items
+        layout, items = self.encoder.layout, self.forms.items
         ids = np.zeros((num_rows, layout.num_id_columns), dtype=np.int64)
         dense = np.zeros((num_rows, len(layout.dense)), dtype=np.float32)
         for column in form.repeated_ids:
@@ -143,6 +143,8 @@ class Scorer:
                 ids[:, column] = items.ids[places, source]
             for column, source in form.item_dense:
                 dense[:, column] = items.dense[places, source]
+        if form.together is not None:
+            form.together.read(values, ids)
         for reader in form.each_ids:
             ids[:, reader.feature.columns] = _as_many(reader.name, reader.each(values, num_rows), num_rows)
         for place, number in form.each_dense:

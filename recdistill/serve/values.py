@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -105,22 +106,46 @@ def numbers(name: str, values: Any, kind: pa.DataType) -> Numbers:
 
 
 def arrow(name: str, values: Any, kind: pa.DataType) -> pa.Array:
-    """Values of any type as an array of the type. BadInput where they are none."""
+    """Values of any type as an array of the type; instants also as ISO texts. BadInput where they are none.
+
+    The types are looked at here, for Arrow would take 1.5 as the whole number 1.
+    """
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     try:
         if isinstance(values, pa.Array):
             return values if values.type == kind else values.cast(kind)
-        if isinstance(values, np.ndarray):
-            values = values.tolist()
-        if not pt.is_boolean(kind) and bool in set(map(type, values)):
-            raise refused(name, str(kind), "a boolean")
+        values = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        _check(name, values, kind)
+        if pt.is_temporal(kind):
+            values = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
         found: pa.Array = pa.array(values, kind)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise refused(name, str(kind), "another type") from None
+    except BadInput:
+        raise
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        raise refused(name, str(kind), "another value") from None
     return found
+
+
+def _check(name: str, values: Sequence[Any], kind: pa.DataType) -> None:
+    found = set(map(type, values)) - {_NONE}
+    wrong = found - _allowed(kind)
+    if wrong:
+        raise refused(name, str(kind), _names(wrong))
+    if pt.is_list(kind):
+        _check(name, [inner for value in values if value is not None for inner in value], kind.value_type)
+
+
+def _allowed(kind: pa.DataType) -> set[type]:
+    if pt.is_list(kind):
+        return {list, tuple}
+    if pt.is_integer(kind):
+        return {int}
+    if pt.is_floating(kind):
+        return {int, float}
+    if pt.is_boolean(kind):
+        return {bool}
+    return {int, str, datetime, date} if pt.is_temporal(kind) else {str}
 
 
 def _names(kinds: set[type]) -> str:
