@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.data.aggregates import Aggregates
-from recdistill.data.ahead import ahead
+from recdistill.data.ahead import ahead, mapped
 from recdistill.data.columns import HISTORY
 from recdistill.data.encoder import Encoder
 from recdistill.data.fit import fit
@@ -21,6 +23,7 @@ from recdistill.data.history import HistoryWriter, check_point_in_time
 from recdistill.data.npy import NpyWriter
 from recdistill.data.parts import num_threads
 from recdistill.data.plan import source_key
+from recdistill.data.scale import Scale
 from recdistill.data.segment import Segment
 from recdistill.data.split import SPLITS
 from recdistill.data.store import ROWS, record_type
@@ -32,6 +35,7 @@ from recdistill.types import ABSENT
 ROWS_PER_CHUNK = 8192  # so that a chunk's records stay in the cache while its columns are written
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
+Reader = Callable[[slice], Ids]
 
 
 def encode(run: Run, view: View, out: Path, splits: Sequence[str], encoder: Encoder | None = None) -> Encoder:
@@ -69,7 +73,11 @@ def _histories(run: Run, view: View, encoder: Encoder, out: Path, scratch: Path)
     writer = HistoryWriter(out / "events", names, num_rows, delay)
     for piece in view.slices():
         lookup = Lookup(piece.segment, encoder)
-        ids = {f.name: lookup.ids(f.name.removeprefix(HISTORY), f.table, piece)[0] for f in encoder.layout.histories}
+        every = slice(None)
+        ids = {
+            f.name: lookup.readers(f.name.removeprefix(HISTORY), f.table, piece)[0](every)
+            for f in encoder.layout.histories
+        }
         writer.add(user=_whose(run, piece), time=piece["time"], slot=piece.slots, event=piece.happened, ids=ids)
     past = np.lib.format.open_memmap(scratch / "past.npy", mode="w+", dtype=np.int64, shape=(num_rows, 2))
     writer.finish(past)
@@ -100,14 +108,41 @@ class Lookup:
             self.made[key, table] = np.append(found, np.int32(ABSENT))
         return self.made[key, table]
 
-    def ids(self, source: str, table: str, piece: Slice) -> list[Ids]:
-        """One array [n] per column of the source, over the rows of the slice."""
+    def readers(self, source: str, table: str, piece: Slice) -> list[Reader]:
+        """One per column of the source: a run of the slice's rows -> their ids."""
         known = self.encoder.sources[source]
         binned = self.encoder.tables[table]
         if isinstance(binned, Bins):
-            return [binned.of_numbers(piece.of(self.segment.numbers(known.columns[0])))]
+            numbers = piece.of(self.segment.numbers(known.columns[0]))
+            return [lambda chunk: binned.of_numbers(numbers[chunk])]
         by_code = self._ids_of_codes(source_key(known), table)
-        return [np.take(by_code, piece.of(codes), mode="wrap") for codes in self.segment.codes(source_key(known))]
+        every = [piece.of(codes) for codes in self.segment.codes(source_key(known))]
+        return [partial(_taken, by_code, codes) for codes in every]
+
+
+def _taken(by_code: Ids, codes: NDArray[np.signedinteger], chunk: slice) -> Ids:
+    return np.take(by_code, codes[chunk], mode="wrap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """Of a slice's records. plain: [n] by name; ids: readers by their place; dense: scales and their numbers [n]."""
+
+    piece: Slice
+    plain: dict[str, NDArray[Any]]
+    ids: list[tuple[int, Reader]]
+    dense: list[tuple[Scale, NDArray[np.floating]]]
+
+    def records(self, chunk: slice, kind: np.dtype[np.void]) -> NDArray[np.void]:
+        """Those of a run of the slice's rows."""
+        records = np.zeros(len(self.plain["time"][chunk]), dtype=kind)
+        for name in self.plain.keys() & set(kind.names or ()):
+            records[name] = self.plain[name][chunk]
+        for place, reader in self.ids:
+            records["ids"][:, place] = reader(chunk)
+        for place, (scale, numbers) in enumerate(self.dense):
+            records["dense"][:, place] = scale(numbers[chunk].astype(np.float64, copy=False))
+        return records
 
 
 def _rows(
@@ -129,50 +164,40 @@ def _rows(
         folder.mkdir(parents=True)
         writers[split] = NpyWriter(folder / ROWS, kind)
     wanted = (piece for piece in view.slices() if np.isin(piece.which, list(splits)).any())
-    filled = ((piece, _columns(piece, encoder, aggregates, view, past)) for piece in wanted)
-    for piece, columns in ahead(filled, threads):
-        for first in range(0, len(piece), ROWS_PER_CHUNK):
-            chunk = slice(first, first + ROWS_PER_CHUNK)
-            records = _records(columns, chunk, kind)
-            for split, writer in writers.items():
-                inside = piece.which[chunk] == split
-                if inside.any():
-                    writer.add(records if inside.all() else records[inside])
+    fields = ahead((_fields(piece, encoder, aggregates, view, past) for piece in wanted), threads)
+    chunks = (
+        (of, slice(first, first + ROWS_PER_CHUNK)) for of in fields for first in range(0, len(of.piece), ROWS_PER_CHUNK)
+    )
+    for which, records in mapped(lambda of, chunk: (of.piece.which[chunk], of.records(chunk, kind)), chunks, threads):
+        for split, writer in writers.items():
+            inside = which == split
+            if inside.any():
+                writer.add(records if inside.all() else records[inside])
     for writer in writers.values():
         writer.close()
 
 
-def _columns(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View, past: Ints | None) -> dict[str, Any]:
-    """The fields of the slice's records; ids and dense as lists of columns, the former with their places."""
+def _fields(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View, past: Ints | None) -> Fields:
     lookup = Lookup(piece.segment, encoder)
-    ids: list[tuple[int, Ids]] = []
+    ids: list[tuple[int, Reader]] = []
     for feature in encoder.layout.pooled:
-        columns = lookup.ids(feature.name, feature.table, piece)
-        ids += [(feature.start + n, column) for n, column in enumerate(columns)]
+        readers = lookup.readers(feature.name, feature.table, piece)
+        ids += [(feature.start + n, reader) for n, reader in enumerate(readers)]
     summed = aggregates(piece)
-    dense = [
-        scale(summed[scale.column] if scale.column in summed else piece.of(piece.segment.numbers(scale.column)))
-        for scale in encoder.scales
-    ]
-    fields: dict[str, Any] = {name: piece[name] for name in ("time", "user", "request", "label")}
+    names = [scale.column for scale in encoder.scales]
+    numbers = [summed[n] if n in summed else piece.of(piece.segment[f"number {n}"]) for n in names]
+    plain: dict[str, NDArray[Any]] = {name: piece[name] for name in ("time", "user", "request", "label")}
     if past is not None:
-        fields["past"] = past[piece.first_slot : piece.first_slot + len(piece)]
+        plain["past"] = past[piece.first_slot : piece.first_slot + len(piece)]
+    plain |= {"row_id": piece.of(piece.segment.row_id), "offset": _offset(piece, view)}
+    return Fields(piece=piece, plain=plain, ids=ids, dense=list(zip(encoder.scales, numbers, strict=True)))
+
+
+def _offset(piece: Slice, view: View) -> NDArray[np.float32]:
+    """[n] what corrects a training score for the negatives that were drawn or dropped."""
     offset = np.zeros(len(piece), dtype=np.float32)
     if view.data.negatives is not None:
         offset += piece.of(piece.segment.numbers("offset")).astype(np.float32)
     if view.data.keep_negatives < 1:
         offset[piece.train] -= np.float32(np.log(view.data.keep_negatives))
-    return fields | {"row_id": piece.of(piece.segment.row_id), "offset": offset, "ids": ids, "dense": dense}
-
-
-def _records(columns: Mapping[str, Any], chunk: slice, kind: np.dtype[np.void]) -> NDArray[np.void]:
-    num = len(columns["time"][chunk])
-    records = np.zeros(num, dtype=kind)
-    for name in ("row_id", "time", "user", "request", "label", "offset", "past"):
-        if name in columns and name in (kind.names or ()):
-            records[name] = columns[name][chunk]
-    for place, column in columns["ids"]:
-        records["ids"][:, place] = column[chunk]
-    for place, column in enumerate(columns["dense"]):
-        records["dense"][:, place] = column[chunk]
-    return records
+    return offset

@@ -48,11 +48,24 @@ def outside(values: pa.Array, low: float | None, high: float | None) -> Places:
         return outside_whole(
             values, None if low is None else math.ceil(low), None if high is None else math.floor(high)
         )
-    numbers = floats(values)
     low, high = -math.inf if low is None else low, math.inf if high is None else high
-    if not len(numbers) or (numbers.min() >= low and numbers.max() <= high):  # both are NaN where any is
+    if _all_between(_raw(values), low, high):
         return NONE
+    numbers = floats(values)
     return where(values, ~((numbers >= low) & (numbers <= high)))
+
+
+def _raw(values: pa.Array) -> NDArray[Any]:
+    """[n] the numbers as they lie in memory, without a copy where that can be; anything where there is a null."""
+    if not pt.is_floating(values.type) or not len(values):
+        return floats(values)
+    kind = values.type.to_pandas_dtype()
+    return np.frombuffer(values.buffers()[1], kind)[values.offset : values.offset + len(values)]
+
+
+def _all_between(numbers: NDArray[Any], low: float, high: float) -> bool:
+    """Both extremes are NaN where any number is, and so between nothing."""
+    return not len(numbers) or bool(numbers.min() >= low and numbers.max() <= high)
 
 
 def outside_whole(values: pa.Array, low: int | None, high: int | None) -> Places:

@@ -72,7 +72,10 @@ def sample(rows: Rows, most: int) -> Ints:
     if len(rows) <= most:
         return np.arange(len(rows))
     limit = np.uint64(int(most / len(rows) * 2**64))
-    taken = [part[splitmix(rows["row_id"][part].view(np.uint64)) < limit] for part in parts(np.arange(len(rows)))]
+    row_id, taken = rows["row_id"], []
+    for start in range(0, len(rows), _CHUNK):
+        hashed = splitmix(np.ascontiguousarray(row_id[start : start + _CHUNK]).view(np.uint64))
+        taken.append(np.flatnonzero(hashed < limit) + start)
     return np.concatenate(taken)
 
 
@@ -95,8 +98,9 @@ def observed(block: Ints) -> tuple[Ints, Ints]:
 
 
 def _id_bins(feature: IdFeature, values: NDArray[np.integer[Any]]) -> Bins:
-    value, count = np.unique(values[values > OOV], return_counts=True)
-    top = value[np.lexsort((value, -count))[:NUM_TOP]]
+    count = np.bincount(values, minlength=feature.num_rows)
+    count[[ABSENT, OOV]] = 0
+    top = np.argsort(-count, kind="stable")[: min(NUM_TOP, np.count_nonzero(count))]
     rest = FIRST_BIN + len(top)
     bin_of = np.full(feature.num_rows, rest, dtype=np.int8)
     bin_of[top] = np.arange(FIRST_BIN, rest)
@@ -129,10 +133,22 @@ def _dense_bins(name: str, column: int, values: Floats) -> Bins:
 
     def place(ids: Ints, dense: Floats) -> Seen:
         numbers = dense[:, column]
-        bins = FIRST_BIN + np.searchsorted(edges, numbers)
+        bins = FIRST_BIN + below(edges, numbers)
         return None, np.where(numbers == 0, MISSING, bins) if own_zero else bins
 
     return Bins(name=name, size=FIRST_BIN + len(edges) + 1, has_unknown=False, place=place)
+
+
+def below(edges: Floats, numbers: Floats) -> NDArray[np.int8]:
+    """[n] how many of the edges, up to 127 of them, lie below each number: faster for so few than a search in each.
+
+    >>> below(np.array([1.0, 2.0]), np.array([0.5, 1.0, 1.5, 9.0])).tolist()
+    [0, 0, 1, 2]
+    """
+    wide, found = numbers.astype(np.float64, copy=False), np.zeros(len(numbers), dtype=np.int8)
+    for edge in edges:
+        found += wide > edge
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recdistill.data.store import Rows
-from recdistill.data.watch.bins import now, observed, parts, sample
+from recdistill.data.watch.bins import below, now, observed, parts, sample
 from recdistill.metrics import plain_auc
 from recdistill.problems import problem
 from recdistill.types import FIRST_KNOWN, IdFeature, Layout
@@ -116,7 +116,7 @@ def _read(rows: Rows, probes: list[_Probe]) -> tuple[dict[str, NDArray[Any]], Fl
     return {title: np.concatenate(blocks) for title, blocks in found.items()}, np.concatenate(labels).astype(np.float64)
 
 
-def rate_of(value: Ints, label: Floats, num_ids: int) -> Floats:
+def rate_of(value: NDArray[np.integer[Any]], label: Floats, num_ids: int) -> Floats:
     """[num_ids] smoothed label rate of every id: (positives + 10 m) / (rows + 10), with m the mean label.
 
     >>> rate_of(np.array([2, 2, 3]), np.array([1.0, 1.0, 0.0]), 5).round(4).tolist()  # m = 2/3; 26/36, 20/33, 2/3
@@ -137,9 +137,9 @@ def _ids_auc(there: Ints, there_label: Floats, here: Ints, here_label: Floats, n
 def _numbers_auc(there: Floats, there_label: Floats, here: Floats, here_label: Floats) -> float:
     """The best of the number itself, its negative and the rate of its bin."""
     edges = np.unique(np.quantile(there, np.linspace(0, 1, _NUM_BINS + 1)[1:-1]))
-    rate = rate_of(np.searchsorted(edges, there), there_label, len(edges) + 1)
+    rate = rate_of(below(edges, there), there_label, len(edges) + 1)
     plain = plain_auc(here, here_label)
-    return max(plain, 1 - plain, plain_auc(rate[np.searchsorted(edges, here)], here_label))
+    return max(plain, 1 - plain, plain_auc(rate[below(edges, here)], here_label))
 
 
 def _settled(there: Ints, there_label: Floats, here: Ints, here_label: Floats, num_ids: int) -> float:
