@@ -1,7 +1,9 @@
-"""The bundle that ships: student.onnx, encoder, manifest with the sha256 of every file; opened, checked, scored."""
+"""The bundle that ships: student.onnx, encoder, golden requests, card, manifest of sha256; opened, checked, scored."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,16 @@ from numpy.typing import NDArray
 from recdistill.data.encoder import Encoder
 from recdistill.files import damage, digest, manifest
 from recdistill.problems import BadInput, problem
+from recdistill.ship.golden import GOLDEN, compare_golden, read_golden
+from recdistill.ship.graph_check import check_graph
+from recdistill.ship.request_schema import REQUEST
 
 GRAPH = "student.onnx"
+CARD = "card.md"
+USER_GRAPH, ITEM_GRAPH, ITEM_VECTORS = "user.onnx", "item.onnx", "item_vectors.arrow"  # of a two-tower student
 FORMAT = 1
+_KNOWN = {GRAPH, CARD, REQUEST, GOLDEN, USER_GRAPH, ITEM_GRAPH, ITEM_VECTORS, "encoder/encoder.json"}
+_OF_ENCODER = re.compile(r"encoder/[a-z]+-[0-9]+\.arrow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,11 @@ class Bundle:
     def score(self, requests: pa.Table) -> NDArray[np.float32]:
         """[n] logits of raw rows; histories as list columns `history.<column>`, oldest event first."""
         return self.logits(*self.encoder.request(requests))
+
+    def check_golden(self) -> float:
+        """The largest difference between the golden requests' scores here and as exported. BadInput over the bound."""
+        requests, wanted = read_golden(self.folder)
+        return compare_golden(self.score(requests), wanted, str(self.folder))
 
     def logits(self, ids: NDArray[np.integer], dense: NDArray[np.float32]) -> NDArray[np.float32]:
         """[n] logits of encoded rows. BadInput for an id outside its table: the runtime would wrap a negative one."""
@@ -60,6 +74,7 @@ def open_bundle(folder: Path, threads: int = 1) -> Bundle:
         )
     about = manifest(folder)
     assert about is not None
+    _refuse_unknown(folder, about["files"])
     if about.get("format") != FORMAT:
         found = f"format {about.get('format')}"
         remedy = "export it with this version of recdistill"
@@ -85,10 +100,23 @@ def bundle_digest(folder: Path) -> str:
     return digest(about["files"])
 
 
+def _refuse_unknown(folder: Path, names: Iterable[str]) -> None:
+    """BadInput for each file that no bundle has, whatever the manifest says: a planted pickle, say."""
+    remedy = "do not open it; export the bundle again"
+    lines = [
+        problem(str(folder / name), wanted="only files of a bundle", found="another", remedy=remedy)
+        for name in sorted(names)
+        if name not in _KNOWN and not _OF_ENCODER.fullmatch(name)
+    ]
+    if lines:
+        raise BadInput(lines)
+
+
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    graph = path.read_bytes()  # from memory, so that no external file can be pulled in
+    graph = path.read_bytes()
+    check_graph(graph, str(path))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -15,9 +15,9 @@ from recdistill.bundle import Bundle, open_bundle
 from recdistill.config import Run
 from recdistill.data.scores import open_scores
 from recdistill.data.store import Rows, open_rows
-from recdistill.export import bundle_name
 from recdistill.files import read_json, write_json
 from recdistill.metrics import Floats, Interval, interval, measure, numbered, user_draws
+from recdistill.ship.write_bundle import bundle_name
 from recdistill.train.progress import logger
 from recdistill.train.student import ARMS, Arm
 
@@ -30,7 +30,7 @@ def evaluate(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     """Write report.json and the scores behind it (scores.arrow: a column per model, rows as in the store)."""
     rows = open_rows(inputs["prepare"], "test")
     exported = read_json(inputs["export"] / "export.json")
-    scores = {"teacher": open_scores(inputs["score"], "test", rows, inputs["prepare"])}
+    scores = {"teacher": open_scores(inputs["score"], "test", rows, inputs["prepare"]).logit}
     for arm in ARMS:
         for number in range(run.student.seeds):
             name = bundle_name(arm, number)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 Bits = Literal[8, 4]
+OPSET = 20  # of every ONNX graph that we write
 SPREAD = 0.1  # standard deviation of fresh rows
 _SPARSE_FROM = 50_000  # rows from which a gradient is kept as the touched rows alone
 
@@ -111,14 +112,11 @@ def _onnx4(codes: Tensor, scale: Tensor) -> Tensor:
     return _node("DequantizeLinear", both, scale, zero, dtype=torch.float32, shape=both.shape, axis=0)
 
 
-def _node(name: str, *inputs: Tensor, dtype: torch.dtype, shape: torch.Size, **attributes: int | str) -> Tensor:
+def _node(name: str, *inputs: Tensor, dtype: torch.dtype, shape: torch.Size, **attributes: Any) -> Tensor:
     found: Tensor = torch.onnx.ops.symbolic(
         name, inputs, attrs=attributes, dtype=dtype, shape=tuple(shape), version=OPSET
     )
     return found
-
-
-OPSET = 20  # of every graph that we write
 
 
 def quantised(table: nn.Module, bits: Bits) -> nn.Module:
