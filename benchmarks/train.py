@@ -86,13 +86,13 @@ def random_rows(table_rows: int, num_rows: int = ROWS) -> Any:
 @contextmanager
 def training(table_rows: int, width: int, num_rows: int = ROWS) -> Iterator[tuple[Any, Seconds]]:
     """The sharded model, and a function: so many training steps -> seconds."""
-    from recdistill.train.probe import seconds
+    from recdistill.train.probe import pace
     from recdistill.train.probe import training as start
     from recdistill.train.shard import world
 
     with world(CPU) as here:
         model, steps = start(settings(width), random_rows(table_rows, num_rows), here, seed=1)
-        yield model, lambda num: seconds(steps, num, CPU)
+        yield model, lambda num: pace(steps, num, CPU)[1]
 
 
 def timed(step: rivals.Step) -> Seconds:

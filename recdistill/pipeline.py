@@ -118,6 +118,14 @@ def run_all(run: Run, call: Call = plain_call, until: str = "publish") -> Done:
         return Done(folders=folders, did=tuple(did))
 
 
+def prepared(run: Run, log: Log) -> Path | None:
+    """The folder of the prepare step, where it is up to date for this log."""
+    step = STEPS[0]
+    key = _key(step, run, {}, log)
+    final = Path(run.folder) / f"{step.name}-{key[:12]}"
+    return final if _is_done(step, run, final, key) else None
+
+
 def _is_done(step: Step, run: Run, final: Path, key: str) -> bool:
     about = files.manifest(final)
     return about is not None and about["key"] == key and (step.holds is None or step.holds(run, final))

@@ -19,7 +19,7 @@ from recdistill.data.split import SPLITS
 from recdistill.data.store import Rows, open_rows
 from recdistill.files import digest, manifest, read_json
 from recdistill.problems import BadInput, problem
-from recdistill.train.device import choose_device, pin_threads
+from recdistill.train.device import choose_device, pin_threads, use_bf16
 from recdistill.train.launch import launch
 from recdistill.train.predict import num_passes, passes
 from recdistill.train.progress import logger
@@ -47,7 +47,11 @@ def score_windows(run: Run, inputs: Mapping[str, Path], out: Path, here: World) 
     about = _about(inputs)
     windows = {name: open_rows(inputs["prepare"], name) for name in SPLITS}
     work_in = _work_folder(run, about, here)
-    with open_teacher(run, windows["train"].layout, inputs["train_teacher"]) as teacher:
+    bf16 = use_bf16(run.teacher.bf16, here.device)  # as it was trained: of a logit's spread, 0.3% is rounded away
+    with (
+        open_teacher(run, windows["train"].layout, inputs["train_teacher"]) as teacher,
+        torch.autocast(here.device.type, torch.bfloat16, enabled=bf16),
+    ):
         for name, rows in windows.items():
             score_window(run, teacher, rows, work_in / name, about, here)
     dist.barrier()
@@ -104,7 +108,7 @@ def score_window(run: Run, teacher: nn.Module, rows: Rows, folder: Path, about: 
 
 def _wanted(run: Run, scores: Scores) -> Scores:
     """What of it is stored, so that nothing else waits in memory."""
-    hidden = None if run.score.hidden == "none" else scores.hidden
+    hidden = None if run.score.hidden == "none" or scores.hidden is None else scores.hidden.float()
     members = scores.members if run.score.members else None
     return Scores(logit=scores.logit.float(), hidden=hidden, members=members, variance=scores.variance)
 

@@ -39,8 +39,8 @@ def combined(scores: Sequence[Scores], weights: Sequence[float]) -> Scores:
     """
     weight_M = torch.tensor(weights, dtype=torch.float32, device=scores[0].logit.device)
     logit_NM = torch.stack([member.logit for member in scores], dim=1)
-    logit_N = logit_NM @ weight_M
-    variance_N = (logit_NM - logit_N.unsqueeze(1)).square() @ weight_M
+    logit_N = (logit_NM * weight_M).sum(dim=1)  # not a matrix product, which autocast would round
+    variance_N = ((logit_NM - logit_N.unsqueeze(1)).square() * weight_M).sum(dim=1)
     hidden = [member.hidden for member in scores if member.hidden is not None]
     tasks = [member.tasks for member in scores if member.tasks is not None]
     return Scores(
@@ -48,7 +48,7 @@ def combined(scores: Sequence[Scores], weights: Sequence[float]) -> Scores:
         members=logit_NM,
         variance=variance_N,
         hidden=torch.cat(hidden, dim=1) if len(hidden) == len(scores) else None,
-        tasks=torch.stack(tasks, dim=-1) @ weight_M if len(tasks) == len(scores) else None,
+        tasks=(torch.stack(tasks, dim=-1) * weight_M).sum(dim=-1) if len(tasks) == len(scores) else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -12,8 +13,10 @@ from torch import nn
 from recdistill.config_teacher import Teacher
 from recdistill.data.batches import Batches, Position
 from recdistill.data.store import Rows
+from recdistill.train.device import use_bf16
 from recdistill.train.fit import build_teacher, losses_of, sharded_teacher
 from recdistill.train.optimisers import dense_optimiser
+from recdistill.train.predict import ROWS_PER_PASS, predict
 from recdistill.train.ranks import turns
 from recdistill.train.shard import World, dense_parameters
 from recdistill.train.update import Update
@@ -49,10 +52,36 @@ def _steps(
         yield turn.num_rows
 
 
-def seconds(steps: Iterator[int], num: int, device: torch.device) -> float:
-    """How long so many steps take, the device's own work included."""
+def pace(steps: Iterator[int], num: int, device: torch.device) -> tuple[int, float]:
+    """Rows learnt from in so many steps, and the seconds that took, the device's own work included."""
     began = time.perf_counter()
-    assert len(list(islice(steps, num))) == num, "rows"
+    rows = list(islice(steps, num))
+    assert len(rows) == num, "a window without rows"
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return sum(rows), time.perf_counter() - began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Rows per second on this machine, in one process, over so many training steps."""
+
+    train_rows_per_s: float
+    score_rows_per_s: float
+    num_steps: int
+
+
+def speed_of(settings: Teacher, rows: Rows, world: World, seed: int, lasting_s: float = 3.0) -> Speed:
+    """Train for about so many seconds after two steps that set everything up, then score two passes of rows."""
+    model, steps = training(settings, rows, world, seed)
+    pace(steps, 2, world.device)
+    _, one_s = pace(steps, 1, world.device)
+    num_steps = max(2, round(lasting_s / one_s))
+    num_rows, train_s = pace(steps, num_steps, world.device)
+    some = Rows(layout=rows.layout, records=rows.records[: 2 * ROWS_PER_PASS], events=rows.events)
+    with torch.autocast(world.device.type, torch.bfloat16, enabled=use_bf16(settings.bf16, world.device)):
+        predict(model, some, world.device)
+        began = time.perf_counter()
+        predict(model, some, world.device)
+        score_s = time.perf_counter() - began
+    return Speed(train_rows_per_s=num_rows / train_s, score_rows_per_s=len(some) / score_s, num_steps=num_steps)
