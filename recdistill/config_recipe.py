@@ -120,6 +120,8 @@ class RecipeSection(Section):
         if "first_generation" in needs and self.teacher == "self":
             who = self._who("first_generation")
             found.append(f"wanted another teacher beside the student's first generation for {who}")
+        if "previous" in needs and self.previous is None:
+            found.append(f"wanted previous: the folder of an earlier run for {self._who('previous')}, found none")
         if (self.teacher == "joint") != (self.partner is not None):
             found.append("wanted teacher: joint and a partner together, found one of them")
         if not self.trains_tables and self.init == "fresh":
