@@ -290,10 +290,6 @@ def test_files_without_rows_have_their_place(tmp_path):
     write_log(tmp_path, {f"{name}.parquet": log_table(n) for name, n in sizes.items()})
     log = open_log(str(tmp_path))
     assert [file.first_row for file in log.files] == [0, 0, 5, 5, 9]
-    assert [log.file_of(row).name[0] for row in range(9)] == [*"bbbbb", *"dddd"]
-    for row in (-1, 9):
-        with pytest.raises(IndexError):
-            log.file_of(row)
     assert len(read(log, "price")) == 9
     empty = open_log(str(tmp_path / "a.parquet"))
     assert (empty.num_rows, list(tables(empty, ["price"], max_rows=3))) == (0, [])

@@ -96,6 +96,49 @@ def test_other_windows_read_nothing_again_other_features_do(tmp_path, monkeypatc
     assert before.isdisjoint(part_times(tmp_path))
 
 
+def with_contract(run, **rules):
+    contract = run.data.contract.model_validate({**run.data.contract.model_dump(mode="json"), **rules})
+    return run.model_copy(update={"data": run.data.model_copy(update={"contract": contract})})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"max_quarantined": 0.5},
+        {"max_single_auc": 0.9},
+        {"label_rate": (0.1, 0.9)},
+        {"min_rows": 7},
+        {"min_rows_per_partition": 0},
+        {"max_future": "1d"},
+    ],
+    ids=lambda rule: next(iter(rule)),
+)
+def test_a_rule_of_the_whole_log_reads_nothing_again(tmp_path, monkeypatch, rule):
+    run = run_on(tmp_path)
+    one = prepared(run)
+    monkeypatch.setattr(parts, "tables", None)  # whoever reads a file now, fails
+    assert same(one, prepared(with_contract(run, **rule), "again"))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"columns": {"price": {"max": 1e9}}},
+        {"unique": ["timestamp"]},
+        {"earliest": "2001-01-01"},
+        {"ordered": True},
+        {"not_after": ["timestamp"]},
+    ],
+    ids=lambda rule: next(iter(rule)),
+)
+def test_a_rule_of_rows_reads_every_file_again(tmp_path, rule):
+    run = run_on(tmp_path)
+    prepared(run)
+    before = set(part_times(tmp_path))
+    prepared(with_contract(run, max_quarantined=1, min_rows=0, **rule), "again")
+    assert before.isdisjoint(part_times(tmp_path))
+
+
 def test_a_part_that_was_damaged_is_read_again(tmp_path):
     run = run_on(tmp_path)
     one = prepared(run)

@@ -211,6 +211,34 @@ def test_a_window_alone_is_written_as_it_is_among_the_others(tmp_path):
     assert sorted(path.name for path in (tmp_path / "alone/rows").iterdir()) == ["test"]
 
 
+def test_another_encoder_reads_the_parts_that_are_there_where_it_wants_nothing_else(tmp_path, monkeypatch):
+    _, run = prepared(tmp_path, {"a.parquet": table()})
+    shorter = run.features.model_copy(update={"history": run.features.history.model_copy(update={"length": 2})})
+    prepared(tmp_path / "other", {"a.parquet": table()}, features=shorter.model_dump(mode="json"))
+    encoder = Encoder.open(tmp_path / "other/prepare/encoder")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/parts").rglob("*")}
+    monkeypatch.setattr(parts, "tables", None)  # whoever reads a file now, fails
+    (tmp_path / "theirs").mkdir()
+    encode_as(run, open_checked(run), encoder, tmp_path / "theirs", ["test"])
+    assert not (tmp_path / "theirs/work/parts").exists()
+    one, same = (open_rows(folder, "test") for folder in (tmp_path / "other/prepare", tmp_path / "theirs"))
+    assert (one.ids(np.arange(len(one))) == same.ids(np.arange(len(one)))).all()
+    assert one.layout.histories[0].width == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run/parts").rglob("*")} == before
+
+
+def test_another_encoder_reads_the_log_apart_where_it_wants_something_else(tmp_path):
+    _, run = prepared(tmp_path, {"a.parquet": table()})
+    prepared(tmp_path / "other", {"a.parquet": table()}, features={"ids": ["item_id", "user_id"], "dense": []})
+    encoder = Encoder.open(tmp_path / "other/prepare/encoder")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/parts").rglob("*")}
+    (tmp_path / "theirs").mkdir()
+    encode_as(run, open_checked(run), encoder, tmp_path / "theirs", ["test"])
+    one, same = (open_rows(folder, "test") for folder in (tmp_path / "other/prepare", tmp_path / "theirs"))
+    assert (one.ids(np.arange(len(one))) == same.ids(np.arange(len(one)))).all()
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run/parts").rglob("*")} != {}
+
+
 def test_a_store_without_history_or_numbers_is_a_store(tmp_path):
     folder, _ = prepared(tmp_path, {"a.parquet": table()}, features={"history": None, "dense": []})
     rows = open_rows(folder, "train")

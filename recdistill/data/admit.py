@@ -56,22 +56,20 @@ def admit(run: Run, log: Log, parts: Sequence[Part], out: Path, now: datetime | 
 
 def _repeated(found: Sequence[Segment]) -> list[Ints]:
     """Places in each segment of events that came before, and of the negatives that were drawn for such events."""
-    keys = []
-    for segment in found:
-        happened, key = segment.happened, segment["key event"]
-        # a negative has its positive's columns and is no repeat of it: its own number is its key
-        keys.append(
-            key
-            if happened is None
-            else np.where(happened, key, splitmix(segment.row_id.view(np.uint64)).view(np.int64))
-        )
-    again = repeats(keys)
+    again = repeats([_event_key(segment) for segment in found])
     if not found or found[0].happened is None:
         return again
-    positives = np.concatenate(
-        [segment.numbers("positive")[places] for segment, places in zip(found, again, strict=True)]
-    )
-    return [np.flatnonzero(np.isin(segment.numbers("positive"), positives)) for segment in found]
+    positives = [segment.numbers("positive") for segment in found]
+    repeated = np.concatenate([numbers[places] for numbers, places in zip(positives, again, strict=True)])
+    return [np.flatnonzero(np.isin(numbers, repeated)) for numbers in positives]
+
+
+def _event_key(segment: Segment) -> Ints:
+    """[n] equal for rows of one event. A negative has its positive's columns and is no repeat of it: its own number."""
+    key, happened = segment["key event"], segment.happened
+    if happened is None:
+        return key
+    return np.where(happened, key, splitmix(segment.row_id.view(np.uint64)).view(np.int64))
 
 
 def _write(run: Run, quarantine: Quarantine, segment: Segment, late: Ints, again: Ints) -> None:

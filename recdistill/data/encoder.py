@@ -15,7 +15,7 @@ from recdistill.config_features import Features
 from recdistill.data.columns import HISTORY, Rows, Source, column, listed, numbers
 from recdistill.data.scale import Scale
 from recdistill.data.served import Served, open_served, save_served
-from recdistill.data.tables import Bins, Ids, Table, open_table
+from recdistill.data.tables import Ids, Table, open_table
 from recdistill.files import digest, read_json, write_json
 from recdistill.types import IdFeature, Layout
 
@@ -152,8 +152,3 @@ def layout_of(features: Features, tables: Mapping[str, Table]) -> Layout:
             place(HISTORY + name, table_of.get(name, name), features.history.length, "history")
     dense = tuple(s.title for s in features.dense) + tuple(s.title for s in features.aggregates)
     return Layout(ids=tuple(placed), dense=dense)
-
-
-def is_binned(table: Table) -> bool:
-    """Whether a table is read by numbers rather than by values."""
-    return isinstance(table, Bins)

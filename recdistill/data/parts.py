@@ -51,8 +51,7 @@ class Coders:
 
 def read_parts(run: Run, log: Log, root: Path) -> list[Part]:
     """Every file of the log as a part under `root`; those that are there already, whole and undamaged, are reused."""
-    plan = plan_of(run, log)
-    settings = _settings(run, plan)
+    plan, settings = plan_of(run, log), part_settings(run, log)
     parts = []
     with Coders(plan, num_threads(run)) as coders:
         for file in log.files:
@@ -73,14 +72,17 @@ def num_threads(run: Run) -> int:
     return run.threads or len(os.sched_getaffinity(0))
 
 
-def _settings(run: Run, plan: Plan) -> str:
-    """Of all that decides what a part holds: what is kept, what is checked row by row, and the code that does it."""
+def part_settings(run: Run, log: Log) -> str:
+    """A digest of all that decides what a part holds beside its file: what is kept and checked of a row, and the code.
+
+    Runs that agree on it share their parts.
+    """
     data, dense = run.section("data")["data"], run.features.dense
     names = ("time", "time_unit", "user", "label", "request", "partition", "negatives")
     rules = {name: data["contract"][name] for name in _ROW_RULES}
     log1p = sorted(spec.column for spec in dense if spec.transform == "log1p")
     checked = [rules, log1p, sorted(spec.column for spec in dense)]
-    return digest([{n: data[n] for n in names}, plan.to_json(), checked, code_digest(Path(__file__))])
+    return digest([{n: data[n] for n in names}, plan_of(run, log).to_json(), checked, code_digest(Path(__file__))])
 
 
 def _forget(root: Path, kept: set[Path]) -> None:

@@ -30,7 +30,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         coded = {key: source.to_json() for key, source in self.coded.items()}
-        return {"coded": coded, "numbers": self.numbers, "keys": self.keys}
+        return {"coded": coded, "numbers": sorted(self.numbers), "keys": self.keys}
 
 
 def source_key(source: Source) -> str:

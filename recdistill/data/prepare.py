@@ -17,7 +17,7 @@ from recdistill.data.contract.whole import check_types
 from recdistill.data.encoder import Encoder
 from recdistill.data.log.listing import Log, open_data
 from recdistill.data.negatives.sampled import sampled_log
-from recdistill.data.parts import read_parts
+from recdistill.data.parts import part_settings, read_parts
 from recdistill.data.raw import check_columns, wanted_columns
 from recdistill.data.split import SPLITS, Windows
 from recdistill.data.store import open_rows
@@ -82,9 +82,12 @@ def grown(run: Run, inputs: Mapping[str, Path]) -> str | None:
     return None if before is None else before.digest
 
 
-def read_view(run: Run, log: Log, out: Path) -> View:
-    """The log's rows, checked and encoded as parts under the run's folder; what is left out is written to `out`."""
-    parts = read_parts(run, log, Path(run.folder) / PARTS)
+def read_view(run: Run, log: Log, out: Path, parts_of: Run | None = None) -> View:
+    """The log's rows, checked and encoded as parts; what is left out is written to `out`.
+
+    parts_of: the run in whose folder the parts are; None is the run itself.
+    """
+    parts = read_parts(run, log, Path((parts_of or run).folder) / PARTS)
     dropped = admit(run, log, parts, out)
     return open_view(run.data, run.seed, parts, dropped)
 
@@ -131,13 +134,17 @@ def _watch(run: Run, log: Log, encoder: Encoder, out: Path) -> None:
 def _partitions(log: Log) -> tuple[list[str], NDArray[np.int64]]:
     """Names of the partitions, and that of every file: its hive keys, else the file itself."""
     titles = [", ".join(f"{k}={v}" for k, v in file.partition.items()) or file.name for file in log.files]
-    names = list(dict.fromkeys(titles))
-    return names, np.array([names.index(title) for title in titles], dtype=np.int64)
+    number = {title: place for place, title in enumerate(dict.fromkeys(titles))}
+    return list(number), np.array([number[title] for title in titles], dtype=np.int64)
 
 
 def encode_as(run: Run, log: Log, encoder: Encoder, out: Path, splits: Sequence[str]) -> None:
-    """The named windows as another encoder sees them: rows/, events/ and encoder/ under `out`."""
+    """The named windows as another encoder sees them: rows/, events/ and encoder/ under `out`.
+
+    The log is read again only where that encoder wants other things of a row than the run's own.
+    """
     theirs = run.model_copy(update={"features": encoder.features, "root": str(out / "work")})
-    view = read_view(theirs, log, out)
+    alike = part_settings(theirs, log) == part_settings(run, log)
+    view = read_view(theirs, log, out, parts_of=run if alike else None)
     encode(theirs, view, out, splits, encoder)
     encoder.save(out / "encoder")

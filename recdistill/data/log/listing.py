@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -65,12 +64,6 @@ class Log:
         """sha256 over names, sizes, rows and contents of the files and their schema: the identity of the data."""
         files = [[file.name, file.size, file.num_rows, file.sha256] for file in self.files]
         return digest({"types": self._types(), "files": files})
-
-    def file_of(self, row_id: int) -> LogFile:
-        """The file of a row of the log. IndexError for a row that it does not have."""
-        if not 0 <= row_id < self.num_rows:
-            raise IndexError(row_id)
-        return self.files[bisect_right([file.first_row for file in self.files], row_id) - 1]
 
     def to_json(self) -> dict[str, Any]:
         """What `recdistill manifest` writes."""
