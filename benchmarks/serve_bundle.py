@@ -1,4 +1,4 @@
-"""The bundle that benchmarks/serve.py serves: 20 id features of 50,000 rows x 16, a tower of 256-64, nothing trained."""
+"""The bundle that benchmarks/serve.py serves: 20 id features of 50,000 rows x 16, a tower of 256-64, untrained."""
 
 from __future__ import annotations
 

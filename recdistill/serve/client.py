@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class Refused(Exception):
-    """The server's answer was no score. status: of HTTP; problems: its lines; retry_after_s: None where it says none."""
+    """An answer other than a score. status: of HTTP; problems: its lines; retry_after_s: None where it says none."""
 
     def __init__(self, status: int, problems: list[str], retry_after_s: float | None) -> None:
         super().__init__(f"{status}: " + "; ".join(problems))

@@ -77,10 +77,12 @@ class Scorer:
         if form.with_items:
             assert known is not None
             keys = given[known.key] if items is None else items
-            places = known.known.places(keys)
+            places = known.known.places(_present(known.key, keys))
             if not known.exact and (places == known.known.unknown).any():
                 spelled = {name: known.known.column(name, places) for name in known.known.names if name not in user}
                 return self.score(user, None, {**spelled, known.key: keys, **given})
+        elif known is not None and known.key in given:
+            _present(known.key, given[known.key])
         num_rows = _num_rows(places, given)
         if num_rows == 0:
             return np.zeros(0, dtype=np.float32)
@@ -150,6 +152,18 @@ class Scorer:
         for place, number in form.each_dense:
             dense[:, place] = _as_many(number.name, number.each(values), num_rows)
         return {"ids": ids, "dense": dense}
+
+
+def _present(key: str, keys: Any) -> Any:
+    """The keys. BadInput where one is null: any other column may be unknown, but a candidate is some item."""
+    missing = keys.null_count > 0 if isinstance(keys, pa.Array | pa.ChunkedArray) else None in _plain(keys)
+    if missing:
+        raise refused(key, "an item for each candidate", "null")
+    return keys
+
+
+def _plain(keys: Any) -> Any:
+    return () if isinstance(keys, np.ndarray) and keys.dtype != object else keys
 
 
 def _as_many(name: str, found: NDArray[Any], num_rows: int) -> NDArray[Any]:
