@@ -52,7 +52,7 @@ def train(
     state = State(course=course, update=update, meter=meter, progressive=progressive)
     guard = Guard(title, update.dense, batches.world)
     keeper = InMemory(weights) if snapshots is None else snapshots
-    stacks = None if snapshots is None else snapshots.folder.with_suffix(f".stacks-{batches.rank}.txt")
+    stacks = None if snapshots is None else snapshots.folder.parent.with_name(f"stacks-{batches.rank}.txt")
     try:
         with Watchdog(stacks, settings.step_timeout_s) as dog, bar(title, settings.epochs * course.num_rows) as shown:
             if keeper.restore(state):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,8 +18,8 @@ from recdistill.train.progress import logger
 class Watchdog:
     """While it is entered, the process dies by SIGABRT where `beat` was not called for timeout_s seconds.
 
-    path: the file for the stacks of all threads; it exists only after such an end; None watches nothing. Were Python
-    itself stuck, holding its lock, dump and end come after twice the time, from a thread that needs no lock.
+    path: the file that the stacks of all threads are added to, at that moment; None watches nothing. Were Python itself
+    stuck, holding its lock, they go to standard error after twice the time, from a thread that needs no lock.
     """
 
     def __init__(self, path: Path | None, timeout_s: float) -> None:
@@ -34,8 +35,6 @@ class Watchdog:
     def __enter__(self) -> Self:
         self.beat()
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w")
             self._thread.start()
         return self
 
@@ -46,13 +45,17 @@ class Watchdog:
             self._ended.set()
             self._thread.join()
             faulthandler.cancel_dump_traceback_later()
-            self._file.close()
-            self.path.unlink()
 
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, self.timeout_s / 4)):
-            faulthandler.dump_traceback_later(2 * self.timeout_s, exit=True, file=self._file)
+            faulthandler.dump_traceback_later(2 * self.timeout_s, exit=True, file=sys.__stderr__ or sys.stderr)
             if time.monotonic() - self._last > self.timeout_s:
-                faulthandler.dump_traceback(file=self._file, all_threads=True)
-                logger.error("no step ended within %g s: the stacks are in %s", self.timeout_s, self.path)
-                os.kill(os.getpid(), signal.SIGABRT)
+                self._end()
+
+    def _end(self) -> None:
+        assert self.path is not None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            faulthandler.dump_traceback(file=file, all_threads=True)
+        logger.error("no step ended within %g s: the stacks are in %s", self.timeout_s, self.path)
+        os.kill(os.getpid(), signal.SIGABRT)
