@@ -83,12 +83,10 @@ class Run(Section):
         ids, dense = self.features.ids, self.features.dense
         names = [column for spec in ids for column in spec.columns]
         names += [spec.column for spec in dense]
-        if self.data.label.column in names:
-            raise PydanticCustomError(
-                "leak",
-                "features: wanted columns known before the outcome, found the label's own {column}",
-                {"column": self.data.label.column},
-            )
+        for whose, outcome in [("label", self.data.label), *((f"task {task.name}", task) for task in self.data.tasks)]:
+            if outcome.column in names:
+                message = "features: wanted columns known before the outcome, found the {whose}'s own {column}"
+                raise PydanticCustomError("leak", message, {"whose": whose, "column": outcome.column})
         return self
 
     @model_validator(mode="after")
@@ -120,6 +118,17 @@ class Run(Section):
         if not read - user or (history is not None and history.item in user):
             message = "student.interaction.user: wanted the user's features and not the item's, found {found}"
             raise PydanticCustomError("sides", message, {"found": str(sorted(user))})
+        return self
+
+    @model_validator(mode="after")
+    def _hidden_vectors(self) -> Self:
+        stored = self.recipe.teacher == "stored" and self.score.hidden == "none"
+        if stored and "hidden" in self.recipe.recipe().needs:
+            message = (
+                "recipe: wanted the teacher's hidden vectors, found score.hidden: none; "
+                "set score.hidden to float16 or int8, or recipe.teacher to live"
+            )
+            raise PydanticCustomError("hidden", message)
         return self
 
     @property

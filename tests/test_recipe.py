@@ -171,6 +171,11 @@ def test_the_control_keeps_the_proportions_of_several_label_terms():
     assert [term.weight for term in control.terms] == pytest.approx([0.25, 0.75])
 
 
+def test_a_recipe_without_a_teacher_is_compared_with_plain_labels():
+    control = recipe(("label.smoothed_bce", 1.0)).without_teacher()
+    assert [(term.objective.plugin.name, term.weight) for term in control.terms] == [("label.bce", 1.0)]
+
+
 def test_a_control_adds_up_what_the_recipe_learns_from_the_label_in_phases():
     control = section(
         terms=[

@@ -86,10 +86,12 @@ class Recipe:
     def without_teacher(self) -> Recipe:
         """The control's recipe: the label terms alone, scaled to weigh 1 in all; label.bce where there are none.
 
-        It sees the same batches as the student.
+        So it is for a recipe that has no other terms, which is itself to be compared with. The control sees the same
+        batches as the student.
         """
         own: list[Term] = []
-        for term in self.terms:
+        taught = any(term.follows_teacher for term in self.terms)
+        for term in self.terms if taught else ():
             if term.follows_teacher or not term.weight:
                 continue
             same = next((place for place, other in enumerate(own) if other.objective == term.objective), None)
