@@ -88,7 +88,7 @@ def open_bundle(folder: Path, threads: int = 1) -> Bundle:
     return Bundle(
         folder=folder,
         encoder=encoder,
-        session=_session(folder / GRAPH, threads),
+        session=open_session((folder / GRAPH).read_bytes(), str(folder / GRAPH), threads),
         digest=bundle_digest(folder),
     )
 
@@ -112,11 +112,11 @@ def _refuse_unknown(folder: Path, names: Iterable[str]) -> None:
         raise BadInput(lines)
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(graph: bytes, where: str, threads: int) -> onnxruntime.InferenceSession:
+    """A graph ready to run on the CPU. BadInput for one that may not be opened; where: its name in the problem."""
+    check_graph(graph, where)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    graph = path.read_bytes()
-    check_graph(graph, str(path))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -14,6 +14,7 @@ import typer
 
 from recdistill.cli_config import Config, Overrides, Quiet, open_config
 from recdistill.cli_data import data_commands
+from recdistill.cli_search import search_commands
 from recdistill.cli_serve import serve_commands
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Why = Annotated[str, typer.Option(help="the reason, kept in the history")]
 
 app.add_typer(data_commands)
 app.add_typer(serve_commands)
+app.add_typer(search_commands)
 
 STEP_NAMES = ("prepare", "train_teacher", "score", "distil", "export", "evaluate", "decide", "publish")
 

@@ -23,8 +23,8 @@ LAYERS = [
     ["gates", "registry", "tracking", "result", "report", "serve", "score_file"],
     ["promote"],
     ["pipeline"],
-    ["trace"],
-    ["cli", "cli_config", "cli_data", "cli_serve", "doctor", "flows"],
+    ["trace", "search"],
+    ["cli", "cli_config", "cli_data", "cli_search", "cli_serve", "doctor", "flows"],
 ]
 TYPES_ONLY = "for type checkers only"
 HOMES = {
@@ -33,7 +33,7 @@ HOMES = {
     "mlflow": {"registry": "", "tracking": "", "promote": TYPES_ONLY, "doctor": ""},
     "prefect": {"flows": "", "doctor": ""},
     "onnxruntime": {"bundle": "", "serve": "", "doctor": ""},
-    "typer": {"cli": "", "cli_config": "", "cli_data": "", "cli_serve": "", "flows": ""},
+    "typer": {"cli": "", "cli_config": "", "cli_data": "", "cli_search": "", "cli_serve": "", "flows": ""},
 }
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -172,7 +172,7 @@ def test_the_checks_of_calls_see_the_calls_there_are():
 @each_module
 def test_only_the_command_line_prints(name):
     printing = [call.lineno for call in calls(name) if ast.unparse(call.func) == "print"]
-    assert not printing or any(under(name, home) for home in ("cli", "cli_config", "cli_data", "cli_serve", "doctor", "flows")), (
+    assert not printing or any(under(name, home) for home in ("cli", "cli_config", "cli_data", "cli_search", "cli_serve", "doctor", "flows")), (
         printing
     )
 

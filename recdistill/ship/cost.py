@@ -19,6 +19,7 @@ from recdistill.data.store import open_rows
 from recdistill.evaluate import bundle_logits, judged_rows
 from recdistill.files import read_json
 from recdistill.models.build import Ranker
+from recdistill.models.tables.make import BITS
 from recdistill.problems import BadInput, problem
 from recdistill.ship.parity import Replayed, difference, logits_of, replayed_rows
 from recdistill.ship.quantise import quantise
@@ -44,16 +45,16 @@ class Shipped:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def shipped(run: Run, inputs: Mapping[str, Path], encoder: Encoder, student: Ranker, replayed: Replayed) -> Shipped:
-    """Export a student to a scratch folder and judge the file. BadInput where it scores unlike torch."""
+def shipped(
+    run: Run, inputs: Mapping[str, Path], encoder: Encoder, student: Ranker, replayed: Replayed, folder: Path
+) -> Shipped:
+    """Write a student's bundle to the folder and judge the file. BadInput where it scores unlike torch."""
     rows = open_rows(inputs["prepare"], "valid", encoder.layout)
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "bundle"
-        write_bundle(student, inputs["prepare"] / "encoder", encoder, replayed.requests.schema, folder)
-        bundle = open_bundle(folder, run.threads or 1)
-        found = difference(student, bundle, replayed)
-        auc, ndcg = quality(bundle_logits(bundle, rows), judged_rows(run, rows))
-        return Shipped(auc=auc, ndcg_at_10=ndcg, difference=found, **bundle_bytes(folder))
+    write_bundle(student, inputs["prepare"] / "encoder", encoder, replayed.requests.schema, folder)
+    bundle = open_bundle(folder, run.threads or 1)
+    found = difference(student, bundle, replayed)
+    auc, ndcg = quality(bundle_logits(bundle, rows), judged_rows(run, rows))
+    return Shipped(auc=auc, ndcg_at_10=ndcg, difference=found, **bundle_bytes(folder))
 
 
 def quality(logit: NDArray[np.float32], judged: metrics.Rows) -> tuple[float, float]:
@@ -70,8 +71,9 @@ def cost(
 
     BadInput where the quantised one keeps too little of AUC or NDCG.
     """
-    before = shipped(run, inputs, encoder, whole, replayed)
-    after = shipped(run, inputs, encoder, small, replayed)
+    with TemporaryDirectory() as scratch:
+        before = shipped(run, inputs, encoder, whole, replayed, Path(scratch) / "float")
+        after = shipped(run, inputs, encoder, small, replayed, Path(scratch) / "quantised")
     refuse_worse(after, before, run.export.least_share)
     one, other = logits_of(whole, replayed), logits_of(small, replayed)
     return {
@@ -108,11 +110,11 @@ def quantised_sizes(run: Run, folders: Mapping[str, Path]) -> dict[str, float]:
     replayed = replayed_rows(run, folders, encoder)
     number = read_json(folders["distil"] / "students.json")["shipped"]
     whole = open_student(run, encoder.layout, folders["distil"], "student", number)
-    before = shipped(run, folders, encoder, whole, replayed)
-    found: dict[str, float] = {"float_bytes": before.graph_bytes, "encoder_bytes": before.encoder_bytes}
-    for bits in (8, 4):
-        small = quantise(whole, dict.fromkeys(whole.tables.names, bits))
-        after = shipped(run, folders, encoder, small, replayed)
-        found[f"int{bits}_bytes"] = after.graph_bytes
-        found[f"int{bits}_auc_loss"] = 1 - after.auc / before.auc
+    with TemporaryDirectory() as scratch:
+        before = shipped(run, folders, encoder, whole, replayed, Path(scratch) / "float")
+        found: dict[str, float] = {"float_bytes": before.graph_bytes, "encoder_bytes": before.encoder_bytes}
+        for name, bits in BITS.items():
+            small = quantise(whole, dict.fromkeys(whole.tables.names, bits))
+            after = shipped(run, folders, encoder, small, replayed, Path(scratch) / name)
+            found |= {f"{name}_bytes": after.graph_bytes, f"{name}_auc_loss": 1 - after.auc / before.auc}
     return found
