@@ -52,7 +52,7 @@ def estimate(run: Run, log: Log) -> Estimate:
     cut = windows(lambda: _times(run.data, log), run.data.split)
     num_rows, num_events, counters = np.zeros(len(SPLITS)), 0, _counters(run)
     data = run.data
-    needed = [data.time, data.label.column, *(name for source, _ in counters.values() for name in source.columns)]
+    needed = [data.time, data.label.column, *_columns(counters)]
     for _, _, table in tables(log, list(dict.fromkeys(needed)), max_rows=_ROWS):
         time = microseconds(column(table, data.time), data.time_unit)
         which = np.where(in_window(data, time), cut.which(time), -1)
@@ -66,6 +66,10 @@ def estimate(run: Run, log: Log) -> Estimate:
     )
 
 
+def _columns(counters: Mapping[str, tuple[list[Source], Counter]]) -> list[str]:
+    return [name for sources, _ in counters.values() for source in sources for name in source.columns]
+
+
 def _times(data: Data, log: Log) -> Iterator[Ints]:
     for _, _, table in tables(log, [data.time], max_rows=_ROWS):
         time = microseconds(column(table, data.time), data.time_unit)
@@ -76,43 +80,46 @@ def _rows(data: Data, table: pa.Table, which: Ints) -> NDArray[np.float64]:
     """Rows of each window; of negatives that data.keep_negatives drops from the train window, how many are expected."""
     found = np.bincount(which + 1, minlength=len(SPLITS) + 1)[1:].astype(np.float64)
     if data.keep_negatives < 1:
-        negative = int((label_of(data, column(table, data.label.column))[which == 0] == 0).sum())
+        negative = int((label_of(data.label, column(table, data.label.column))[which == 0] == 0).sum())
         found[0] -= negative * (1 - data.keep_negatives)
     return found
 
 
-def _counters(run: Run) -> dict[str, tuple[Source, Counter]]:
-    """Per feature or outcome whose table is a vocabulary: where its values come from, and what counts them."""
-    found = {}
-    for spec in run.features.ids:
+def _counters(run: Run) -> dict[str, tuple[list[Source], Counter]]:
+    """Per table that is a vocabulary: where its values come from, and what counts them."""
+    found: dict[str, tuple[list[Source], Counter]] = {}
+    for spec in _specs(run):
         if spec.hash_buckets is None and spec.edges is None and spec.quantiles is None:
-            found[spec.title] = (source_of(spec, run.data), Counter(limit=_EXACT))
-    for name in run.features.history.outcomes if run.features.history else []:
-        found.setdefault(name, (Source(columns=(name,)), Counter(limit=_EXACT)))
+            sources, _ = found.setdefault(spec.table or spec.title, ([], Counter(limit=_EXACT)))
+            sources.append(source_of(spec, run.data))
     return found
 
 
-def _count(counters: Mapping[str, tuple[Source, Counter]], rows: pa.Table) -> None:
+def _specs(run: Run) -> list[IdColumn]:
+    """All id features, and those outcomes of the history that are none."""
+    features = run.features
+    outcomes = features.history.outcomes if features.history else []
+    known = {spec.title for spec in features.ids}
+    return [*features.ids, *(IdColumn(column=name) for name in outcomes if name not in known)]
+
+
+def _count(counters: Mapping[str, tuple[list[Source], Counter]], rows: pa.Table) -> None:
     if not rows.num_rows:
         return
-    for source, counter in counters.values():
-        values = source.values(rows)
-        flat = values.flatten() if is_list(values.type) else values
-        counter.add(plain_ids(flat).drop_null())
+    for sources, counter in counters.values():
+        for source in sources:
+            values = source.values(rows)
+            flat = values.flatten() if is_list(values.type) else values
+            counter.add(plain_ids(flat).drop_null())
 
 
-def _sizes(run: Run, counters: Mapping[str, tuple[Source, Counter]]) -> dict[str, Any]:
-    """Table -> its rows: as configured, or as many as its widest column has values that come often enough."""
-    specs = {spec.title: spec for spec in run.features.ids}
-    sizes: dict[str, int] = {}
-    for title in [*specs, *(name for name in counters if name not in specs)]:
-        spec = specs.get(title, IdColumn(column=title))
-        name = spec.table or title
-        sizes[name] = max(sizes.get(name, 0), _num_rows(spec, counters.get(title)))
-    return {name: _Size(num) for name, num in sizes.items()}
+def _sizes(run: Run, counters: Mapping[str, tuple[list[Source], Counter]]) -> dict[str, Any]:
+    """Table -> its rows: as configured, or as many as it has values that come often enough."""
+    specs = {spec.table or spec.title: spec for spec in _specs(run)}
+    return {name: _Size(_num_rows(spec, counters.get(name))) for name, spec in specs.items()}
 
 
-def _num_rows(spec: IdColumn, counted: tuple[Source, Counter] | None) -> int:
+def _num_rows(spec: IdColumn, counted: tuple[list[Source], Counter] | None) -> int:
     if spec.hash_buckets is not None:
         return spec.hash_buckets + FIRST_KNOWN
     if counted is None:

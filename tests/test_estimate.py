@@ -1,0 +1,80 @@
+"""What prepare would make of a log, counted without it: equal to what prepare makes, whatever the features are."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import log_table, write_log
+
+from recdistill.data import estimate as module
+from recdistill.data.estimate import estimate
+from recdistill.data.prepare import open_checked, prepare
+from recdistill.data.store import open_rows
+from recdistill.problems import BadInput
+
+FEATURES = {
+    "plain": ["item_id", "country"],
+    "a list": ["item_id", {"column": "categories", "max_values": 2}],
+    "rare values": [{"column": "user_id", "min_count": 12}, {"column": "item_id", "max_rows": 5}],
+    "hashed": [{"column": "item_id", "hash_buckets": 7}],
+    "bins": [{"column": "price", "edges": [1.0, 5.0]}, {"column": "item_id", "quantiles": 4, "name": "quarter"}],
+    "a cross": [{"cross": ["item_id", "country"]}],
+    "a calendar": [{"calendar": "hour"}, {"calendar": "weekday"}],
+    "a shared table": [{"column": "item_id", "table": "ids"}, {"column": "user_id", "table": "ids"}],
+}
+
+
+@pytest.fixture
+def both(tmp_path, tiny_run):
+    """A function: the estimate of a run on a random log, and what prepare writes of it."""
+    log = write_log(tmp_path / "log", {"a.parquet": log_table(900), "b.parquet": log_table(300, seed=1)})
+
+    def build(data=None, **features):
+        run = tiny_run(data={"source": str(log), **(data or {})}, features={"dense": [], "history": None, **features})
+        found = estimate(run, open_checked(run))
+        out = tmp_path / "out"
+        out.mkdir()
+        prepare(run, {}, out)
+        return found, {name: open_rows(out, name) for name in ("train", "valid", "test")}
+
+    return build
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_rows_and_tables_are_those_of_prepare(both, name):
+    found, windows = both(ids=FEATURES[name])
+    assert found.num_rows == {name: len(rows) for name, rows in windows.items()}
+    assert found.layout == windows["train"].layout
+
+
+def test_a_history_has_its_tables_and_its_events(both):
+    found, windows = both(ids=["item_id"], history={"item": "item_id", "outcomes": ["clicked"], "length": 4})
+    assert found.layout == windows["train"].layout
+    assert found.num_events == len(windows["train"].events["history.item_id"])
+
+
+def test_only_rows_inside_the_data_window_count(both):
+    start = pa.scalar(1_700_500_000_000_000, pa.timestamp("us", "UTC")).as_py()
+    found, windows = both(data={"start": start.isoformat()}, ids=["item_id"])
+    assert found.num_rows == {name: len(rows) for name, rows in windows.items()}
+    assert sum(found.num_rows.values()) < 1200
+
+
+def test_negatives_that_are_left_out_are_so_many_as_expected(both):
+    found, windows = both(data={"keep_negatives": 0.25}, ids=["item_id"])
+    kept, expected = len(windows["train"]), found.num_rows["train"]
+    positives = int(windows["train"]["label"].sum())
+    assert abs(kept - expected) < 5 * np.sqrt((expected - positives) * 4 * 0.25 * 0.75)
+    assert found.num_rows["test"] == len(windows["test"])
+
+
+def test_above_its_limit_the_number_of_values_is_estimated(both, monkeypatch):
+    monkeypatch.setattr(module, "_EXACT", 20)
+    found, windows = both(ids=["item_id"])
+    assert found.layout == windows["train"].layout  # so few are all hashed apart
+
+
+def test_a_log_without_rows_in_the_window_is_bad_input(tmp_path, tiny_run):
+    log = write_log(tmp_path / "log", {"a.parquet": log_table(100)})
+    run = tiny_run(data={"source": str(log), "start": "2100-01-01"})
+    with pytest.raises(BadInput, match="data window: wanted rows, found none"):
+        estimate(run, open_checked(run))
