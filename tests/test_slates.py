@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.slates import log_softmax, slates
+from recdistill.slates import log_softmax, ranks, slates
 
 requests = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
 
@@ -59,3 +59,20 @@ def test_no_rows_make_no_requests():
     view = slates(torch.zeros(0, dtype=torch.int64))
     assert view.mask.shape[0] == 0
     assert view.flat(view.pad(torch.zeros(0))).shape == (0,)
+
+
+@given(requests, st.integers(0, 10_000))
+def test_ranks_count_the_rows_above_and_the_earlier_ones_that_tie(request, seed):
+    key = torch.tensor(request)
+    score = torch.randint(0, 3, (len(request),), generator=torch.Generator().manual_seed(seed)).float()
+    view = slates(key)
+    found = view.flat(ranks(view.pad(score), view.mask)).tolist()
+    for i, r in enumerate(request):
+        others = [j for j, own in enumerate(request) if own == r]
+        assert found[i] == sum(score[j] > score[i] or (score[j] == score[i] and j < i) for j in others)
+
+
+def test_padding_ranks_below_every_row():
+    view = slates(torch.tensor([1, 1, 1, 2]))
+    place = ranks(view.pad(torch.tensor([-9.0, -5.0, -7.0, -8.0])), view.mask)
+    assert place.tolist() == [[2, 0, 1], [0, 1, 2]]
