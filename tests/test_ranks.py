@@ -9,7 +9,6 @@ from test_loop import rows
 from recdistill.data.batches import Batches, Position
 from recdistill.train.ranks import any_of, of_first, total, turns
 
-
 START = Position()
 
 
