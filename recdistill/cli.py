@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recdistill.cli_config import Config, Overrides, Quiet, open_config
+from recdistill.cli_compare import compare_commands
 from recdistill.cli_data import data_commands
+from recdistill.cli_plan import plan_commands
+from recdistill.cli_recipes import recipe_commands
 from recdistill.cli_search import search_commands
 from recdistill.cli_serve import serve_commands
+from recdistill.cli_ship import ship_commands
 
 if TYPE_CHECKING:
     pass
@@ -30,8 +34,12 @@ app = typer.Typer(
 Why = Annotated[str, typer.Option(help="the reason, kept in the history")]
 
 app.add_typer(data_commands)
+app.add_typer(plan_commands)
+app.add_typer(recipe_commands)
+app.add_typer(compare_commands)
 app.add_typer(serve_commands)
 app.add_typer(search_commands)
+app.add_typer(ship_commands)
 
 STEP_NAMES = ("prepare", "train_teacher", "score", "distil", "export", "evaluate", "decide", "publish")
 
@@ -95,26 +103,6 @@ def trace(
     from recdistill.trace import trace_row
 
     print(json.dumps(trace_row(settings, row_id), indent=2, default=str))
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="one plug-in", show_default=False)] = None,
-) -> None:
-    """The plug-ins that a recipe and a teacher are made of, with their parameters; or one of them in full."""
-    from recdistill.plugins import KINDS, load_all
-    from recdistill.problems import BadInput, guess, problem
-
-    plugins = {name: plugin for kind in KINDS for name, plugin in load_all(kind).items()}
-    if name is None:
-        for plugin in plugins.values():
-            takes = ", ".join(plugin.parameters) or "-"
-            print(f"{plugin.kind:11} {plugin.name:18} {takes:14} {plugin.summary}")
-    elif name in plugins:
-        print(sys.modules[plugins[name].make.__module__].__doc__)
-    else:
-        remedy = guess(name, list(plugins)) or "`recdistill recipes` lists them"
-        raise BadInput(problem("recipes", wanted="a plug-in's name", found=repr(name), remedy=remedy))
 
 
 @app.command()
