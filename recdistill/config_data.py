@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from recdistill.sections import Count, Duration, Fraction, Section, utc
+from recdistill.sections import Count, Duration, Fraction, Name, Section, utc
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -19,6 +19,12 @@ class Label(Section):
     """A column of 0 and 1, or of numbers where `at_least` is given."""
     at_least: float | None = None
     """The label is 1 where the column is at least this much; None takes the column as it is."""
+
+
+class Task(Label):
+    """Another outcome, which the teacher learns beside the label; a row whose column is null has no such label."""
+
+    name: Name
 
 
 class Request(Section):
@@ -194,6 +200,8 @@ class Data(Section):
     user: str
     """Who acted: histories, intervals and GAUC are per user."""
     label: Label
+    tasks: list[Task] = []
+    """Other outcomes, which the teacher learns too; the student is taught `label` alone."""
     request: Request = Request(user_every="day")
     start: datetime | None = None
     """Rows from this instant on, in UTC where it names no zone; None takes all."""
@@ -207,3 +215,11 @@ class Data(Section):
     probabilities stay those of the log."""
 
     _utc = field_validator("start", "end")(utc)
+
+    @field_validator("tasks")
+    @classmethod
+    def _names(cls, value: list[Task]) -> list[Task]:
+        names = [task.name for task in value]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("twice", "wanted every task's name once, found {names}", {"names": str(names)})
+        return value

@@ -46,9 +46,14 @@ class Scores:
         """The same values on another device."""
         return self._each(lambda value: value.to(device, non_blocking=True))
 
+    def at(self, index: Tensor) -> Scores:
+        """Those of the rows at these places."""
+        return self._each(lambda value: value[index])
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Scores:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: None if value is None else change(value) for name, value in values.items()})
+        changed: dict[str, Any] = {name: change(value) for name, value in values.items() if value is not None}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class Batch:
     offset: [N] float32, added to a logit before it meets the label, where rows were sampled: else 0.
     request: [N] int64, equal for the rows that were ranked together. row_id: [N] int64, unique in the log.
     teacher: the teacher's Scores of these rows; None where no teacher takes part.
+    tasks: [N, M] float32 in {0, 1} or NaN, the labels of all M tasks, the first equal to `label`; NaN where a row has
+    no such label; None of a log with one task.
     """
 
     ids: Tensor
@@ -70,13 +77,18 @@ class Batch:
     request: Tensor
     row_id: Tensor
     teacher: Scores | None = None
+    tasks: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
 
     @staticmethod
     def example(
-        *, label: Sequence[float], request: Sequence[int] | None = None, teacher: Scores | None = None
+        *,
+        label: Sequence[float],
+        request: Sequence[int] | None = None,
+        teacher: Scores | None = None,
+        tasks: Sequence[Sequence[float]] | None = None,
     ) -> Batch:
         """Rows without features, of weight 1 and, unless told, of one request each: for worked examples."""
         import torch
@@ -92,6 +104,7 @@ class Batch:
             request=row_id if request is None else torch.tensor(request),
             row_id=row_id,
             teacher=teacher,
+            tasks=None if tasks is None else torch.tensor(tasks, dtype=torch.float32),
         )
 
     def to(self, device: device) -> Batch:
@@ -99,7 +112,8 @@ class Batch:
         names = ("ids", "dense", "label", "weight", "offset", "request", "row_id")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         teacher = None if self.teacher is None else self.teacher.to(device)
-        return replace(self, teacher=teacher, **moved)
+        tasks = None if self.tasks is None else self.tasks.to(device, non_blocking=True)
+        return replace(self, teacher=teacher, tasks=tasks, **moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +138,14 @@ class IdFeature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What the columns of a Batch's two matrices are, in order. Written with the data and shipped in the bundle."""
+    """What the columns of a Batch's two matrices are, in order. Written with the data and shipped in the bundle.
+
+    tasks: names of the labels beside data.label.
+    """
 
     ids: tuple[IdFeature, ...]
     dense: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
 
     @property
     def num_id_columns(self) -> int:
@@ -157,8 +175,9 @@ class Layout:
         return [feature.num_rows for feature in self.ids for _ in range(feature.width)]
 
     def to_json(self) -> dict[str, Any]:
-        return {"ids": [asdict(feature) for feature in self.ids], "dense": list(self.dense)}
+        return {"ids": [asdict(feature) for feature in self.ids], "dense": list(self.dense), "tasks": list(self.tasks)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Layout:
-        return Layout(ids=tuple(IdFeature(**feature) for feature in value["ids"]), dense=tuple(value["dense"]))
+        ids = tuple(IdFeature(**feature) for feature in value["ids"])
+        return Layout(ids=ids, dense=tuple(value["dense"]), tasks=tuple(value.get("tasks", ())))  # bundles of before

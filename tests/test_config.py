@@ -285,6 +285,20 @@ def test_a_label_is_no_feature_and_an_outcome_stands_once(tmp_path, old, new, wo
     the_line(problems(write(tmp_path, GOOD.replace(old, new))), "features", word)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "words"),
+    [
+        ("{name: dear, column: price, at_least: 9}", ["features", "task dear's own price"]),
+        ("{name: same, column: buy}, {name: same, column: cart}", ["data.tasks", "every task's name once"]),
+        ("{name: a/b, column: buy}", ["data.tasks.0.name"]),
+    ],
+)
+def test_another_outcome_has_a_name_and_is_no_feature(tmp_path, tasks, words):
+    text = GOOD.replace("label:", f"tasks: [{tasks}]\n  label:")
+    assert text != GOOD
+    the_line(problems(write(tmp_path, text)), *words)
+
+
 def test_a_list_may_not_share_the_table_of_a_history(tmp_path):
     shared = GOOD.replace("ids: [item_id,", "ids: [item_id, {column: tags, max_values: 4, table: item_id},")
     assert shared != GOOD

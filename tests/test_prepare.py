@@ -8,6 +8,7 @@ import pytest
 from conftest import log_table, make_run, read_log, the_line, write_log
 
 from recdistill.data import buckets, parts, write
+from recdistill.data.batches import Batches
 from recdistill.data.encoder import Encoder
 from recdistill.data.log.listing import open_log
 from recdistill.data.prepare import encode_as, open_checked, prepare
@@ -296,3 +297,97 @@ def test_a_column_that_nobody_reads_may_differ_from_file_to_file(tmp_path):
     }
     folder, _ = prepared(tmp_path, files)
     assert len(everything(folder)) == NUM_ROWS
+
+
+TASKS = [{"name": "bought", "column": "bought"}, {"name": "long", "column": "dwell", "at_least": 30}]
+
+
+def outcomes(num_rows=NUM_ROWS):
+    """Two outcomes beside the click, both null in some rows."""
+    row = np.arange(num_rows)
+    return {
+        "bought": pa.array((row % 5 == 0).astype(np.int8), mask=row % 4 == 3),
+        "dwell": pa.array(row % 61 + 0.5, mask=row % 7 == 0),
+    }
+
+
+def tasks_of(folder):
+    """row_id -> labels of all tasks, as batches give them."""
+    found = {}
+    for split in SPLITS:
+        for batch in Batches(rows=open_rows(folder, split), batch_size=64, shuffle="rows").epoch(0):
+            found |= dict(zip(batch.row_id.tolist(), batch.tasks.tolist(), strict=True))
+    return found
+
+
+def with_data(root, **settings):
+    return {"data": {**make_run(root / "log", root).data.model_dump(mode="json"), **settings}}
+
+
+def test_other_outcomes_reach_the_batches_beside_the_label(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS_PER_SEGMENT", 150)
+    made = table(**outcomes())
+    folder, _ = prepared(tmp_path, {"a.parquet": made}, **with_data(tmp_path, tasks=TASKS))
+    found = tasks_of(folder)
+    rows = made.select(["clicked", "bought", "dwell"]).to_pylist()
+    assert len(found) == NUM_ROWS
+    for number, row in enumerate(rows):
+        dwell = row["dwell"]
+        wanted = [row["clicked"], row["bought"], None if dwell is None else dwell >= 30]
+        assert [None if np.isnan(value) else value for value in found[number]] == wanted, number
+
+
+def test_without_other_outcomes_a_store_is_what_it_was(tmp_path):
+    plain, _ = prepared(tmp_path / "plain", {"a.parquet": table()})
+    folder, _ = prepared(
+        tmp_path / "tasks", {"a.parquet": table(**outcomes())}, **with_data(tmp_path / "tasks", tasks=TASKS)
+    )
+    one, other = open_rows(plain, "train"), open_rows(folder, "train")
+    assert "tasks" not in one.records.dtype.names
+    assert Batches(rows=one, batch_size=8).batch(np.arange(3)).tasks is None
+    assert other.records.itemsize - one.records.itemsize == 2 * 4
+    for name in one.records.dtype.names:
+        assert np.array_equal(one[name], other[name]), name
+
+
+def test_an_outcome_that_is_neither_0_nor_1_is_told(tmp_path):
+    made = table(**outcomes()).drop_columns(["bought"]).append_column("bought", pa.array([0, 2] * (NUM_ROWS // 2)))
+    with pytest.raises(BadInput) as caught:
+        prepared(tmp_path, {"a.parquet": made}, **with_data(tmp_path, tasks=TASKS))
+    the_line(caught.value.problems, "column bought: wanted a label of 0 or 1", "data.tasks.bought.at_least")
+
+
+def test_an_outcome_that_the_log_lacks_is_told(tmp_path):
+    with pytest.raises(BadInput) as caught:
+        prepared(tmp_path, {"a.parquet": table()}, **with_data(tmp_path, tasks=TASKS))
+    the_line(caught.value.problems, "column bought", "wanted such a column")
+    the_line(caught.value.problems, "column dwell", "wanted such a column")
+
+
+def test_a_threshold_of_an_outcome_reads_the_log_again(tmp_path):
+    made = table(**outcomes())
+    folder, run = prepared(tmp_path, {"a.parquet": made}, **with_data(tmp_path, tasks=TASKS))
+    before = {number: values[2] for number, values in tasks_of(folder).items()}
+    tasks = [run.data.tasks[0], run.data.tasks[1].model_copy(update={"at_least": 5.0})]
+    (tmp_path / "again").mkdir()
+    prepare(run.model_copy(update={"data": run.data.model_copy(update={"tasks": tasks})}), {}, tmp_path / "again")
+    after = {number: values[2] for number, values in tasks_of(tmp_path / "again").items()}
+    assert np.nansum(list(after.values())) > np.nansum(list(before.values())) > 0
+
+
+def test_a_drawn_negative_has_no_other_outcome(tmp_path):
+    made = table(**outcomes()).drop_columns(["clicked"])
+    data = with_data(
+        tmp_path,
+        tasks=TASKS,
+        label={"column": "sampled_label"},
+        negatives={"item": "item_id", "per_positive": 1, "by": "uniform"},
+        contract={"max_single_auc": 1.0},
+    )
+    features = {"ids": ["item_id"], "dense": [], "history": None}
+    folder, _ = prepared(tmp_path, {"a.parquet": made}, features=features, **data)
+    found = np.array(list(tasks_of(folder).values()))
+    drawn = found[:, 0] == 0
+    assert 100 < drawn.sum() < len(drawn)
+    assert np.isnan(found[drawn, 1:]).all()
+    assert np.nansum(found[~drawn, 1:]) > 0

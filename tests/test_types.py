@@ -30,20 +30,23 @@ def test_an_example_batch_gives_every_row_its_own_request_unless_told():
     assert len(alone) == 3
     assert alone.request.tolist() == [0, 1, 2]
     assert Batch.example(label=[1.0, 0.0], request=[4, 4]).request.tolist() == [4, 4]
+    assert Batch.example(label=[1.0, 0.0], tasks=[[1, 0], [0, 1]]).tasks.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_a_batch_moves_with_its_teacher_and_keeps_every_value():
     batch = small_batch(small_layout())
     teacher = Scores(logit=torch.randn(len(batch)), hidden=torch.randn(len(batch), 2))
-    batch = dataclasses.replace(batch, teacher=teacher)
+    tasks = torch.tensor([[1.0, float("nan"), 0.0]]).expand(len(batch), 3)
+    batch = dataclasses.replace(batch, teacher=teacher, tasks=tasks)
     moved = batch.to(torch.device("meta"))
     fields = [field.name for field in dataclasses.fields(Batch) if field.name != "teacher"]
-    assert len(fields) == 7
+    assert len(fields) == 8
     for name in fields:
         assert getattr(moved, name).device.type == "meta", name
     assert moved.teacher.logit.device.type == moved.teacher.hidden.device.type == "meta"
     same = batch.to(torch.device("cpu"))
-    assert all(torch.equal(getattr(same, name), getattr(batch, name)) for name in fields)
+    assert all(torch.allclose(getattr(same, n), getattr(batch, n), rtol=0, atol=0, equal_nan=True) for n in fields)
+    assert small_batch(small_layout()).to(torch.device("meta")).tasks is None
     assert torch.equal(same.teacher.hidden, teacher.hidden)
 
 

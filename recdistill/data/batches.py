@@ -66,6 +66,7 @@ class Batches:
     def batch(self, index: Ints) -> Batch:
         """The rows at these places of the store."""
         rows, records = self.rows, self.rows.take(index)
+        tasks = rows.tasks_of(records)
         return Batch(
             ids=torch.from_numpy(rows.ids_of(records)),
             dense=torch.from_numpy(rows.dense_of(records)),
@@ -75,6 +76,7 @@ class Batches:
             request=_tensor(records, "request"),
             row_id=_tensor(records, "row_id"),
             teacher=None if self.teacher is None else self.teacher.at(index),
+            tasks=None if tasks is None else torch.from_numpy(tasks),
         )
 
     def _indices(self, number: int, first: int) -> Iterator[Ints]:

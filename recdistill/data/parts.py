@@ -78,7 +78,7 @@ def part_settings(run: Run, log: Log) -> str:
     Runs that agree on it share their parts.
     """
     data, dense = run.section("data")["data"], run.features.dense
-    names = ("time", "time_unit", "user", "label", "request", "partition", "negatives")
+    names = ("time", "time_unit", "user", "label", "tasks", "request", "partition", "negatives")
     rules = {name: data["contract"][name] for name in _ROW_RULES}
     log1p = sorted(spec.column for spec in dense if spec.transform == "log1p")
     checked = [rules, log1p, sorted(spec.column for spec in dense)]

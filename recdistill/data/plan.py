@@ -16,15 +16,16 @@ ALL = 1 << 30  # the width of a list column whose every value counts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """coded: key -> source of ids; numbers: columns; keys: key -> columns hashed together."""
+    """coded: key -> source of ids; numbers: columns; keys: key -> columns hashed together; tasks: their names."""
 
     coded: dict[str, Source]
     numbers: tuple[str, ...]
     keys: dict[str, tuple[str, ...]]
+    tasks: tuple[str, ...]
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the log behind all that, but for those of time, user, request and label."""
+        """The columns of the log behind all that, but for those of time, user, request and labels."""
         of_codes = [name for source in self.coded.values() for name in source.columns]
         return list(dict.fromkeys([*of_codes, *self.numbers, *(n for names in self.keys.values() for n in names)]))
 
@@ -60,6 +61,7 @@ def plan_of(run: Run, log: Log) -> Plan:
         coded={source_key(source): source for source in sources},
         numbers=_numbers(run),
         keys=_keys(run),
+        tasks=tuple(task.name for task in run.data.tasks),
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from recdistill.config import Run
-from recdistill.config_data import Data
+from recdistill.config_data import Data, Label
 from recdistill.config_features import IdColumn
 from recdistill.data.columns import column
 from recdistill.data.log.listing import Log
@@ -27,18 +27,22 @@ _MIX = np.int64(-7046029254386353131)  # odd, so that two periods of a user neve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRows:
-    """n rows. time: UTC microseconds. user, request: stable keys. row_id: as numbered by who read them."""
+    """n rows. time: UTC microseconds. user, request: stable keys. row_id: as numbered by who read them.
+
+    tasks: [n, number of data.tasks] their labels, NaN where a row has none.
+    """
 
     row_id: NDArray[np.int64]
     time: NDArray[np.int64]
     user: NDArray[np.int64]
     request: NDArray[np.int64]
     label: NDArray[np.float32]
+    tasks: NDArray[np.float32]
     columns: pa.Table
 
     def take(self, places: NDArray[np.int64]) -> RawRows:
         """The rows at these places."""
-        arrays = {n: getattr(self, n)[places] for n in ("row_id", "time", "user", "request", "label")}
+        arrays = {n: getattr(self, n)[places] for n in ("row_id", "time", "user", "request", "label", "tasks")}
         return RawRows(columns=self.columns.take(pa.array(places)), **arrays)
 
 
@@ -46,7 +50,9 @@ def wanted_columns(run: Run) -> list[tuple[str, str]]:
     """(column, role) of all that the run reads; a column may have several roles. The roles are the keys of ROLES."""
     data, features = run.data, run.features
     roles = [(data.time, "time" if data.time_unit is None else "counted time"), (data.user, "id")]
-    roles += [(data.label.column, "number")] + ([(data.request.column, "id")] if data.request.column else [])
+    roles += [(label.column, "number") for label in (data.label, *data.tasks)] + (
+        [(data.request.column, "id")] if data.request.column else []
+    )
     roles += [(name, _id_role(spec)) for spec in features.ids for name in spec.columns]
     roles += [(spec.column, "number") for spec in features.dense]
     roles += [(key, "id") for key in features.keyed.values()]
@@ -111,14 +117,19 @@ def raw_rows(data: Data, table: pa.Table, row_id: NDArray[np.int64]) -> RawRows:
         assert data.request.user_every is not None
         period = time // _PERIOD_US[data.request.user_every]
         request = pd.util.hash_array(user + period * _MIX).view(np.int64)
-    label = label_of(data, column(table, data.label.column))
-    return RawRows(row_id=row_id, time=time, user=user, request=request, label=label, columns=table)
+    label = label_of(data.label, column(table, data.label.column))
+    tasks = np.empty((len(label), len(data.tasks)), dtype=np.float32)
+    for place, task in enumerate(data.tasks):
+        tasks[:, place] = label_of(task, column(table, task.column))
+    return RawRows(row_id=row_id, time=time, user=user, request=request, label=label, tasks=tasks, columns=table)
 
 
-def label_of(data: Data, values: pa.Array) -> NDArray[np.float32]:
-    """[n] labels; anything but 0 and 1 where no threshold is given is left as it is, for the contract to see."""
+def label_of(label: Label, values: pa.Array) -> NDArray[np.float32]:
+    """[n] labels, NaN for null; without a threshold, anything but 0 and 1 is left as it is, for the contract to see."""
     numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return (numbers if data.label.at_least is None else numbers >= data.label.at_least).astype(np.float32)
+    if label.at_least is None:
+        return numbers.astype(np.float32)
+    return np.where(np.isnan(numbers), np.nan, numbers >= label.at_least).astype(np.float32)
 
 
 def in_window(data: Data, time: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -44,7 +44,7 @@ class Segment:
         return int(self._rows.num_rows)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """[n] time, user, request, label or `key NAME`."""
+        """[n] time, user, request, label, `task NAME` or `key NAME`."""
         found: NDArray[Any] = self._rows.column(name).to_numpy()
         return found
 
@@ -119,6 +119,7 @@ def write_segment(folder: Path, number: int, plan: Plan, rows: RawRows, coded: S
     for key, found in zip(plan.coded, coded, strict=True):
         kept |= {f"code {key}\0{place}": pa.array(codes) for place, codes in enumerate(found.codes)}
         values |= {f"value {key}": _whole(found.values), f"count {key}": _whole(pa.array(found.counts))}
+    kept |= {f"task {name}": pa.array(np.ascontiguousarray(rows.tasks[:, n])) for n, name in enumerate(plan.tasks)}
     kept |= {f"number {name}": pa.array(_narrow(column(rows.columns, name))) for name in plan.numbers}
     kept |= {f"key {name}": pa.array(event_key(rows.columns, columns)) for name, columns in plan.keys.items()}
     about = {_SPAN: f"{rows.time.min()} {rows.time.max()}" if len(rows.time) else "0 0"}

@@ -17,14 +17,16 @@ Records = NDArray[np.void]
 ROWS = "rows.npy"
 
 
-def record_type(num_ids: int, num_dense: int, id_rows: int = 2**31, *, past: bool = True) -> np.dtype[np.void]:
+def record_type(
+    num_ids: int, num_dense: int, id_rows: int = 2**31, *, past: bool = True, num_tasks: int = 0
+) -> np.dtype[np.void]:
     """One row, its widest fields first, so that all are aligned. id_rows: of the largest table that an id reads.
 
-    past: whether it has [start, end) among the events.
+    past: whether it has [start, end) among the events. num_tasks: labels beside data.label.
     """
     fields: list[tuple[Any, ...]] = [(name, "<i8") for name in ("row_id", "time", "user", "request")]
     fields += [("past", "<i8", (2,))] if past else []
-    fields += [("label", "<f4"), ("offset", "<f4"), ("dense", "<f4", (num_dense,))]
+    fields += [("label", "<f4"), ("offset", "<f4"), ("tasks", "<f4", (num_tasks,)), ("dense", "<f4", (num_dense,))]
     fields += [("ids", "<u2" if id_rows <= 2**16 else "<i4", (num_ids,))]
     kept = [field for field in fields if field[2:] != ((0,),)]
     padding = -np.dtype(kept).itemsize % 8
@@ -43,7 +45,7 @@ class Rows:
         return len(self.records)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """[N] label, offset (float32), user, request, row_id, time (int64), or past [N, 2]; a view of the records."""
+        """[N] label, offset (float32), user, request, row_id, time (int64), past [N, 2] or tasks: a view of records."""
         return self.records[name]
 
     def take(self, index: Ints) -> Records:
@@ -78,6 +80,12 @@ class Rows:
                 found = np.take(self.events[feature.name], event[:, :width], mode="clip")
                 np.multiply(found, inside[:, :width], out=out[:, feature.columns])
         return out
+
+    def tasks_of(self, records: Records) -> NDArray[np.float32] | None:
+        """[n, M] labels of all tasks, data.label's first, NaN where a row has none; None where that is the only one."""
+        if "tasks" not in (records.dtype.names or ()):
+            return None
+        return np.column_stack([records["label"], records["tasks"]])
 
     def dense_of(self, records: Records) -> NDArray[np.float32]:
         """[n, D] scaled numbers of records."""

@@ -157,7 +157,9 @@ def _rows(
     """The windows' records, in the order of the log."""
     num_ids = sum(feature.width for feature in encoder.layout.pooled)
     id_rows = max((feature.num_rows for feature in encoder.layout.pooled), default=0)
-    kind = record_type(num_ids, len(encoder.layout.dense), id_rows, past=past is not None)
+    kind = record_type(
+        num_ids, len(encoder.layout.dense), id_rows, past=past is not None, num_tasks=len(view.data.tasks)
+    )
     writers = {}
     for split in splits:
         folder = out / "rows" / SPLITS[split]
@@ -189,8 +191,17 @@ def _fields(piece: Slice, encoder: Encoder, aggregates: Aggregates, view: View, 
     plain: dict[str, NDArray[Any]] = {name: piece[name] for name in ("time", "user", "request", "label")}
     if past is not None:
         plain["past"] = past[piece.first_slot : piece.first_slot + len(piece)]
+    if view.data.tasks:
+        plain["tasks"] = _tasks(piece, view)
     plain |= {"row_id": piece.of(piece.segment.row_id), "offset": _offset(piece, view)}
     return Fields(piece=piece, plain=plain, ids=ids, dense=list(zip(encoder.scales, numbers, strict=True)))
+
+
+def _tasks(piece: Slice, view: View) -> NDArray[np.float32]:
+    """[n, number of tasks] the labels beside data.label; a drawn negative has none."""
+    found = np.stack([piece[f"task {task.name}"] for task in view.data.tasks], axis=1)
+    found[~piece.happened] = np.nan
+    return found
 
 
 def _offset(piece: Slice, view: View) -> NDArray[np.float32]:

@@ -64,7 +64,13 @@ def ruled_columns(run: Run) -> list[str]:
     """The columns that `broken_rows` reads."""
     return list(
         dict.fromkeys(
-            [*_identifying(run), *_numeric(run.features), *run.data.contract.columns, *run.data.contract.not_after]
+            [
+                *_identifying(run),
+                *(task.column for task in run.data.tasks),
+                *_numeric(run.features),
+                *run.data.contract.columns,
+                *run.data.contract.not_after,
+            ]
         )
     )
 
@@ -121,19 +127,19 @@ def _show(at: datetime) -> str:
 
 
 def _labelled(run: Run, table: pa.Table, file: LogFile) -> Found:
-    label = run.data.label
-    values = _column(table, label.column)
-    whole = pt.is_integer(values.type) or pt.is_boolean(values.type)
-    if label.at_least is not None:
-        if not whole:
-            yield label.column, "a number", _DROP, where(values, np.isnan(floats(values)))
-        return
-    if whole:
-        rows = outside(values, 0, 1)
-    else:
-        numbers = floats(values)
-        rows = where(values, (numbers != 0) & (numbers != 1))
-    yield label.column, "a label of 0 or 1", "mend such rows, or give data.label.at_least", rows
+    for setting, label in [("data.label", run.data.label), *((f"data.tasks.{t.name}", t) for t in run.data.tasks)]:
+        values = _column(table, label.column)
+        whole = pt.is_integer(values.type) or pt.is_boolean(values.type)
+        if label.at_least is not None:
+            if not whole:
+                yield label.column, "a number", _DROP, where(values, np.isnan(floats(values)))
+            continue
+        if whole:
+            rows = outside(values, 0, 1)
+        else:
+            numbers = floats(values)
+            rows = where(values, (numbers != 0) & (numbers != 1))
+        yield label.column, "a label of 0 or 1", f"mend such rows, or give {setting}.at_least", rows
 
 
 def _finite(run: Run, table: pa.Table, file: LogFile) -> Found:

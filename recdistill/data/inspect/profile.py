@@ -66,7 +66,7 @@ class Profiler:
         number = np.arange(table.num_rows, dtype=np.uint64) + np.uint64(file.first_row + first_row + 1)
         chosen = np.flatnonzero(pd.util.hash_array(number) / 2.0**64 < self._share)
         list(self._pool.map(lambda one: one.add(column(table, one.name), chosen), self._columns))
-        label = label_of(self._data, column(table, self._data.label.column))
+        label = label_of(self._data.label, column(table, self._data.label.column))
         self._rows[file.name] += table.num_rows
         self._positives[file.name] += float((label == 1).sum())
 
