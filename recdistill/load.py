@@ -30,10 +30,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Run:
     file = Path(path)
     tree = _read(file)
     where = {}
-    for override in overrides:
+    for override in sorted(overrides, key=lambda override: not override.startswith("recipe=")):
+        if not override.startswith("recipe="):
+            _read_recipe(file, tree)
         where[_set(tree, override)] = override
-    if isinstance(tree.get("recipe"), str):
-        tree["recipe"] = _recipe(file, tree["recipe"])
+    _read_recipe(file, tree)
     try:
         return Run.model_validate(tree)
     except ValidationError as error:
@@ -80,6 +81,12 @@ def _set(tree: dict[str, Any], override: str) -> str:
     except yaml.YAMLError:
         tree[field] = text
     return name
+
+
+def _read_recipe(file: Path, tree: dict[str, Any]) -> None:
+    """Put a recipe's file where its name stands, so that its settings can be overridden."""
+    if isinstance(tree.get("recipe"), str):
+        tree["recipe"] = _recipe(file, tree["recipe"])
 
 
 def _recipe(file: Path, name: str) -> Any:

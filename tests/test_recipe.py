@@ -13,6 +13,7 @@ from recdistill.distil.facts import Facts, Popularity, Widths
 from recdistill.distil.lesson import Lesson
 from recdistill.distil.recipe import Recipe, Term
 from recdistill.distil.stress import Stress
+from recdistill.load import load
 from recdistill.plugins import choose
 from recdistill.types import Batch, Scores
 
@@ -464,6 +465,18 @@ def test_a_recipe_says_all_that_it_lacks_at_once():
         "wanted a term with a weight above 0",
     ):
         assert part in said
+
+
+def test_settings_of_a_named_recipe_can_be_overridden_in_any_order(tmp_path):
+    """The sweep's other points, or the earlier run, from the command line."""
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/mine.yaml").write_text("previous: nowhere\ntargets: [delta]\nterms: [point.soft_bce]\n")
+    (tmp_path / "a.yaml").write_text(
+        "name: a\ndata: {source: log, time: t, user: u, label: {column: y}}\nfeatures: {ids: [i]}\n"
+    )
+    for overrides in (["recipe=mine", "recipe.previous=runs/a"], ["recipe.previous=runs/a", "recipe=mine"]):
+        run = load(tmp_path / "a.yaml", overrides)
+        assert (run.recipe.previous, run.recipe.terms[0].use) == ("runs/a", "point.soft_bce")
 
 
 def test_an_earlier_run_must_be_named():
