@@ -33,7 +33,8 @@ TYPES_ONLY = "for type checkers only"
 HOMES = {
     "torchrec": {"models.embed": "", "train.optimisers": "", "train.placement": "", "train.shard": "", "doctor": ""},
     "fbgemm_gpu": {"doctor": ""},
-    "mlflow": {"registry": "", "tracking": "", "promote": TYPES_ONLY, "doctor": ""},
+    "mlflow": {"registry": "", "ship.as_mlflow": "", "tracking": "", "promote": TYPES_ONLY, "doctor": ""},
+    "optuna": {"search": ""},
     "prefect": {"flows": "", "doctor": ""},
     "onnxruntime": {"bundle": "", "serve": "", "doctor": ""},
     "typer": dict.fromkeys((*COMMANDS, "flows"), ""),
