@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from recdistill.config import Run
 from recdistill.problems import BadInput, problem
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a server follows a registry, and must not load what trains
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+    from recdistill.config import Run
 
 CHAMPION = "champion"
 PREVIOUS = "previous_champion"

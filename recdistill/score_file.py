@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from recdistill.bundle import open_bundle
 from recdistill.problems import BadInput, problem
+from recdistill.serve.scorer import NotFinite, Scorer
 
 SCORE = "score"
-_BATCH = 16_384  # rows: the ids, the vectors and the layers of so many fit the caches
-_GROUP = 8  # batches of a row group
+_GROUP = 131_072  # rows of a record batch and of a row group
+_ROWS = 1024  # that are scored together: their vectors and layers fit the caches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,37 +36,18 @@ def score_file(bundle: Path, source: Path, out: Path) -> Done:
     cannot be read, lacks a column of the request or has one named score, and for a model that answers with no number.
     """
     began = time.perf_counter()
-    opened = open_bundle(bundle)
+    scorer = Scorer(bundle)
     rows = _source(source)
-    schema = rows.schema
-    lines = [
-        problem(str(source), wanted=f"column {name}", found="none", remedy="write it into the file, null if unknown")
-        for name in opened.encoder.needed
-        if name not in schema.names
-    ]
-    if SCORE in schema.names:
-        lines.append(problem(str(source), wanted="no column score", found="one", remedy="rename it"))
-    if lines:
-        raise BadInput(lines)
+    _check(scorer, source, rows.schema)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".unfinished-{out.name}")
-    scored, num_rows = schema.append(pa.field(SCORE, pa.float32())), 0
+    num_rows = 0
     try:
-        with pq.ParquetWriter(temporary, scored, write_page_checksum=True) as file:
-            held: list[pa.RecordBatch] = []
-            for batch in rows.to_batches(batch_size=_BATCH, batch_readahead=2, fragment_readahead=1, use_threads=False):
-                scores = opened.score(pa.Table.from_batches([batch.select(opened.encoder.needed)]))
-                if not np.isfinite(scores).all():
-                    remedy = "do not use this model"
-                    where = f"{source}: rows {num_rows} to {num_rows + len(batch)}"
-                    raise BadInput(problem(where, wanted="a number for every row", found="NaN", remedy=remedy))
-                held.append(batch.append_column(SCORE, pa.array(scores)))
+        with pq.ParquetWriter(temporary, rows.schema.append(_FIELD), write_page_checksum=True) as file:
+            for batch in rows.to_batches(batch_size=_GROUP, batch_readahead=1, fragment_readahead=1, use_threads=False):
+                scores = _scores(scorer, batch, f"{source}: row {num_rows}")
+                file.write_batch(batch.append_column(_FIELD, pa.array(scores, pa.float32())))
                 num_rows += len(batch)
-                if len(held) == _GROUP:
-                    file.write_table(pa.Table.from_batches(held))
-                    held.clear()
-            if held:
-                file.write_table(pa.Table.from_batches(held))
         temporary.replace(out)
     except (OSError, pa.ArrowException) as error:
         found = str(error).splitlines()[0][:200]
@@ -75,14 +58,44 @@ def score_file(bundle: Path, source: Path, out: Path) -> Done:
     return Done(rows=num_rows, rows_per_s=num_rows / (time.perf_counter() - began))
 
 
+_FIELD = pa.field(SCORE, pa.float32())
+
+
+def _scores(scorer: Scorer, batch: pa.RecordBatch, where: str) -> NDArray[np.float32]:
+    found = np.empty(len(batch), dtype=np.float32)
+    try:
+        for start, part in _parts(batch.select(scorer.encoder.needed)):
+            found[start : start + len(part)] = scorer.rows(
+                dict(zip(part.schema.names, part.columns, strict=True)), len(part)
+            )
+    except NotFinite as error:
+        remedy = "do not use this model"
+        raise BadInput(problem(f"{where} and after", wanted="a number each", found=str(error), remedy=remedy)) from None
+    return found
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for start in range(0, len(batch), _ROWS):
+        yield start, batch.slice(start, _ROWS)
+
+
+def _check(scorer: Scorer, source: Path, schema: pa.Schema) -> None:
+    lines = [
+        problem(str(source), wanted=f"column {name}", found="none", remedy="write it into the file, null if unknown")
+        for name in scorer.encoder.needed
+        if name not in schema.names
+    ]
+    if SCORE in schema.names:
+        lines.append(problem(str(source), wanted="no column score", found="one", remedy="rename it"))
+    if lines:
+        raise BadInput(lines)
+
+
 def _source(source: Path) -> ds.Dataset:
     checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    format_ = ds.ParquetFileFormat(default_fragment_scan_options=checked)
     try:
-        found = ds.dataset(source, format=format_)
+        return ds.dataset(source, format=ds.ParquetFileFormat(default_fragment_scan_options=checked))
     except (OSError, pa.ArrowException) as error:
-        found_here = str(error).splitlines()[0][:200]
-        raise BadInput(
-            problem(str(source), wanted="a Parquet file", found=found_here, remedy="give one that is there")
-        ) from None
-    return found
+        found = str(error).splitlines()[0][:200]
+        remedy = "give one that is there"
+        raise BadInput(problem(str(source), wanted="a Parquet file", found=found, remedy=remedy)) from None

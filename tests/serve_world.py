@@ -109,7 +109,7 @@ def server(*arguments, ready=True, environment=None, stderr=None):
                 raise
 
 
-def wait(done, seconds=30.0):
+def wait(done, seconds=60.0):
     """Until `done()` is true; it may fail to connect meanwhile."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

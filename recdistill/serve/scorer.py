@@ -91,6 +91,14 @@ class Scorer:
             raise NotFinite(f"{int((~np.isfinite(logit)).sum())} of {num_rows} scores are no numbers")
         return logit
 
+    def rows(self, columns: Values, num_rows: int) -> Floats:
+        """[num_rows] logits of whole rows, each a user with a candidate; an item may be null. As `score` otherwise."""
+        form = self.forms.form(frozenset(), frozenset(columns), False)
+        logit = form.run(self._matrices(form, {}, columns, None, num_rows))
+        if not np.isfinite(logit).all():
+            raise NotFinite(f"{int((~np.isfinite(logit)).sum())} of {num_rows} scores are no numbers")
+        return logit
+
     def top(self, k: int, user: Values, items: Any = None, candidates: Values | None = None) -> tuple[Ids, Floats]:
         """(places [k] among the candidates, logits [k]) of the best, best first; equal ones in the order given."""
         logit = self.score(user, items, candidates)

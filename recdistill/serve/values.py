@@ -53,8 +53,13 @@ def refused(name: str, wanted: str, found: str) -> BadInput:
 
 def whole_numbers(name: str, values: Any) -> tuple[Ints, NDArray[np.bool_] | None]:
     """([n] int64 with 0 for null, where it is null or None where nowhere is). BadInput for floats, texts, booleans."""
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        values = values.to_numpy(zero_copy_only=False) if not values.null_count else values.to_pylist()
+    if isinstance(values, pa.Array | pa.ChunkedArray) and pt.is_integer(values.type) and values.null_count:
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        return whole_numbers(name, values.fill_null(0))[0], missing
+    if isinstance(values, pa.Array):
+        values = values.to_numpy(zero_copy_only=False)
+    elif isinstance(values, pa.ChunkedArray):
+        values = values.to_numpy()
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "iu" or values.dtype == np.uint64 or values.ndim != 1:
             raise refused(name, "whole numbers of 64 bits", f"an array of {values.dtype}")

@@ -6,6 +6,7 @@ A process of its own, because MLflow may hang, and so that no process that answe
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -65,6 +66,8 @@ def main() -> None:
     """Look for ever; what goes wrong is logged and tried again."""
     watch = msgspec.json.decode(sys.stdin.buffer.read(), type=Watch)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s watch %(message)s", stream=sys.stderr)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from recdistill.registry import open_store
     from recdistill.serve.orphan import end_with_parent
 

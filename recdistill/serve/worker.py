@@ -20,24 +20,24 @@ from recdistill.serve.orphan import end_with_parent
 from recdistill.serve.settings import Settings
 from recdistill.serve.store import CURRENT
 
+Stamp = tuple[int, int] | None
 _LOOK_S = 0.2
 _SWITCH_S = 0.0005  # how long a thread that loads a model may keep the one that answers waiting
 
 
-async def follow(live: Live) -> None:
-    """Load what the state folder says, now and whenever it says something new, in a thread of its own."""
-    path, seen = Path(live.settings.state) / CURRENT, None
+async def follow(live: Live, seen: Stamp) -> None:
+    """Load what the state folder says whenever it says something new, in a thread of its own."""
     while True:
-        stamp = _stamp(path)
+        stamp = _stamp(live)
         if stamp != seen:
             await asyncio.to_thread(live.refresh)
             seen = stamp
         await asyncio.sleep(_LOOK_S)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(live: Live) -> Stamp:
     try:
-        found = path.stat()
+        found = (Path(live.settings.state) / CURRENT).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
@@ -46,6 +46,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 async def serve(settings: Settings) -> None:
     """Answer requests until SIGTERM; then finish those that were begun."""
     live = Live(settings)
+    seen = _stamp(live)
+    live.refresh()  # before any connection is taken: meanwhile other processes take them
     config = uvicorn.Config(
         App(live, settings),
         http="httptools",
@@ -59,7 +61,7 @@ async def serve(settings: Settings) -> None:
         timeout_keep_alive=65,
         timeout_graceful_shutdown=settings.drain_s,
     )
-    following = asyncio.create_task(follow(live))
+    following = asyncio.create_task(follow(live, seen))
     try:
         await uvicorn.Server(config).serve([socket.socket(fileno=settings.socket)])
     finally:
