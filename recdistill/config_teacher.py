@@ -102,7 +102,7 @@ class Teacher(Training):
             message = "ensemble: wanted settings of a teacher, found {found}"
             raise PydanticCustomError("ensemble", message, context) from None
         if self.batch_size % self.num_processes:
-            context = {"size": self.batch_size, "num": self.num_processes}
+            context = {"size": str(self.batch_size), "num": str(self.num_processes)}
             message = "batch_size: wanted a multiple of ranks x hosts = {num}, found {size}"
             raise PydanticCustomError("batch_size", message, context)
         return self

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch.distributed as dist
 from torch import nn
 
 from recdistill.config import Run
+from recdistill.data.candidates import Pools, Seen, belonging, candidates_name
+from recdistill.data.npy import NpyWriter
 from recdistill.data.scores import finish_store, is_segment, segment_path, write_segment
 from recdistill.data.split import SPLITS
-from recdistill.data.store import Rows, open_rows
+from recdistill.data.store import ROWS, Rows, open_rows
 from recdistill.files import digest, manifest, read_json
 from recdistill.problems import BadInput, problem
 from recdistill.train.device import choose_device, pin_threads, use_bf16
@@ -43,10 +46,11 @@ def score(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
 
 
 def score_windows(run: Run, inputs: Mapping[str, Path], out: Path, here: World) -> None:
-    """All windows, by all ranks together, each its own segments; rank 0 puts them in their place."""
+    """All windows and their candidates, by all ranks, each its own segments; rank 0 puts them in their place."""
     about = _about(inputs)
     windows = {name: open_rows(inputs["prepare"], name) for name in SPLITS}
     work_in = _work_folder(run, about, here)
+    pools = _pools(run, windows)
     bf16 = use_bf16(run.teacher.bf16, here.device)  # as it was trained: of a logit's spread, 0.3% is rounded away
     with (
         open_teacher(run, windows["train"].layout, inputs["train_teacher"]) as teacher,
@@ -54,12 +58,24 @@ def score_windows(run: Run, inputs: Mapping[str, Path], out: Path, here: World) 
     ):
         for name, rows in windows.items():
             score_window(run, teacher, rows, work_in / name, about, here)
+        for name, made in pools.items():
+            score_candidates(run, teacher, made, work_in / candidates_name(name), about, here)
     dist.barrier()
     if here.rank == 0:
-        for name in windows:
-            (work_in / name).rename(out / name)
+        for folder in sorted(work_in.iterdir()):
+            folder.rename(out / folder.name)
         shutil.rmtree(work_in.parent)
         logger.info("score: %s rows of the teacher's scores stored", f"{sum(map(len, windows.values())):,}")
+
+
+def _pools(run: Run, windows: Mapping[str, Rows]) -> dict[str, Pools]:
+    """Window -> its candidates, where the config wants some."""
+    if run.score.candidates is None:
+        return {}
+    own = belonging(run, windows["train"].layout)
+    every = list(windows.values())
+    seen = Seen(every, own.item)
+    return {name: Pools(run, every, rows, seen, own) for name, rows in windows.items()}
 
 
 def _about(inputs: Mapping[str, Path]) -> dict[str, str]:
@@ -84,26 +100,71 @@ def _work_folder(run: Run, about: Mapping[str, str], here: World) -> Path:
 def score_window(run: Run, teacher: nn.Module, rows: Rows, folder: Path, about: Mapping[str, str], here: World) -> None:
     """A whole store of the rows' scores in `folder`; every rank has to take part."""
     size = run.score.rows_per_segment
-    spans = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)] or [range(0)]
+    spans = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    for turn, own in _turns(folder, len(spans), about, here):
+        span = range(0) if own is None else spans[own]
+        scores = _asked(run, teacher, rows, span, max(len(spans[number]) for number in turn), here)
+        if own is not None:
+            row_id = np.asarray(rows["row_id"][span.start : span.stop])
+            write_segment(folder, own, row_id, scores, run.score.hidden, about)
+
+
+def score_candidates(
+    run: Run, teacher: nn.Module, pools: Pools, folder: Path, about: Mapping[str, str], here: World
+) -> None:
+    """A whole store of candidates in `folder`: those that the config wants of each pool, with their scores."""
+    for _, own in _turns(folder, len(pools), about, here):
+        rows = pools.of(own or 0)
+        scores = _asked(run, teacher, rows, range(0 if own is None else len(rows)), pools.most_rows, here)
+        if own is not None:
+            best = pools.best(rows, scores.logit.numpy())
+            chosen = scores.at(torch.from_numpy(best))
+            np.save(folder / f"{own:06d}.npy", rows.records[best])  # before the segment, which says that both are there
+            write_segment(folder, own, rows["row_id"][best], chosen, run.score.hidden, about)
+    if here.rank == 0:
+        _bring_together(folder, len(pools), pools.rows.records.dtype)
+    dist.barrier()
+
+
+def _bring_together(folder: Path, num_segments: int, kind: np.dtype[np.void]) -> None:
+    """The rows of all segments in one file, as the rows of a window are."""
+    writer = NpyWriter(folder / ROWS, kind)
+    for number in range(num_segments):
+        writer.add(np.load(folder / f"{number:06d}.npy"))
+    writer.close()
+    for path in folder.glob("[0-9]*.npy"):
+        path.unlink()
+
+
+def _turns(
+    folder: Path, num_segments: int, about: Mapping[str, str], here: World
+) -> Iterator[tuple[list[int], int | None]]:
+    """Segments that are not there yet, as many at a time as there are ranks, and this rank's own among them.
+
+    The store is finished when all were dealt with.
+    """
     if here.rank == 0:
         folder.mkdir(exist_ok=True)
     dist.barrier()
-    todo = [number for number in range(len(spans)) if not is_segment(segment_path(folder, number), about)]
+    todo = [number for number in range(num_segments) if not is_segment(segment_path(folder, number), about)]
     dist.barrier()  # nobody writes before all have looked
     for start in range(0, len(todo), here.size):
         turn = todo[start : start + here.size]
-        most = max(num_passes(len(spans[number])) for number in turn)
-        own = turn[here.rank] if here.rank < len(turn) else None
-        span = range(0) if own is None else spans[own]
-        asked = passes(teacher, rows, span, most, here.device)
-        scores = _joined([_wanted(run, scores) for scores in asked])
-        if own is not None:
-            _check(scores, folder.name)
-            row_id = np.asarray(rows["row_id"][span.start : span.stop])
-            write_segment(folder, own, row_id, scores, run.score.hidden, about)
+        yield turn, turn[here.rank] if here.rank < len(turn) else None
     dist.barrier()
     if here.rank == 0:
-        finish_store(folder, len(spans), about)
+        finish_store(folder, num_segments, about)
+
+
+def _asked(run: Run, teacher: nn.Module, rows: Rows, span: range, most_rows: int, here: World) -> Scores:
+    """Scores of the rows of a span, checked. most_rows: the longest span of any rank, as all have to ask alike."""
+    parts = list(map(partial(_wanted, run), passes(teacher, rows, span, num_passes(most_rows), here.device)))
+    scores = _joined(parts)
+    broken = int((~torch.isfinite(scores.logit)).sum())
+    if broken:
+        remedy = "lower the teacher's learning rates"
+        raise BadInput(problem("teacher", wanted="finite scores", found=f"{broken} that are not", remedy=remedy))
+    return scores
 
 
 def _wanted(run: Run, scores: Scores) -> Scores:
@@ -122,15 +183,6 @@ def _joined(parts: Sequence[Scores]) -> Scores:
         values = [getattr(part, field.name) for part in parts]
         together[field.name] = None if values[0] is None else torch.cat(values)
     return Scores(**together)
-
-
-def _check(scores: Scores, name: str) -> None:
-    """BadInput for scores that are not finite."""
-    broken = int((~torch.isfinite(scores.logit)).sum())
-    if broken:
-        remedy = "lower the teacher's learning rates"
-        where = f"teacher: {name} window"
-        raise BadInput(problem(where, wanted="finite scores", found=f"{broken} that are not", remedy=remedy))
 
 
 if __name__ == "__main__":

@@ -70,5 +70,5 @@ def gate(logit_NM: Tensor, label_N: Tensor, offset_N: Tensor) -> list[float]:
         value.backward()
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)
     return [float(weight) for weight in torch.softmax(a_M.detach(), dim=0)]
