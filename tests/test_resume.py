@@ -46,8 +46,8 @@ def undisturbed(tiny_log, tmp_path_factory):
     return root, sha256(root / "whole")
 
 
-def write_config(log: Path, root: Path) -> Run:
-    run = make_run(log, root, teacher=TEACHER)
+def write_config(log: Path, root: Path, **settings) -> Run:
+    run = make_run(log, root, teacher={**TEACHER, **settings})
     root.mkdir(exist_ok=True)
     (root / "run.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json", exclude_unset=True)))
     return run
@@ -115,6 +115,22 @@ def test_killed_between_and_inside_snapshots_it_ends_with_the_same_bits(undistur
     told, wanted = ([(c["step"], c["valid_auc"], c["losses"]) for c in curve] for curve in curves)
     assert len(wanted) >= 4
     assert told == wanted
+
+
+def test_sigterm_ends_it_with_a_status_of_its_own_and_loses_no_step(undisturbed, tiny_log, tmp_path):
+    """No snapshot is due for an hour."""
+    shutil.copytree(undisturbed[0] / "run", tmp_path / "run")
+    run = write_config(tiny_log, tmp_path, snapshot_every="1h")
+    process = train_by_command(tmp_path)
+    while not any((tmp_path / "run").glob("snapshots/*/best-*")):
+        time.sleep(0.01)
+        assert process.poll() is None, (tmp_path / "said.txt").read_text()
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    (step,) = steps(tmp_path)
+    assert step >= 17  # the first check is at 17
+    run_all(run, until="train_teacher")
+    assert sha256(tmp_path) == undisturbed[1]
 
 
 @pytest.mark.slow

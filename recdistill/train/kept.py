@@ -33,5 +33,8 @@ class InMemory:
     def restore(self, state: State) -> bool:
         return False
 
+    def wait(self) -> None:
+        """Nothing is under way."""
+
     def close(self) -> None:
         """Nothing is under way."""

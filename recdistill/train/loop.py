@@ -21,6 +21,7 @@ from recdistill.train.progress import bar, logger
 from recdistill.train.progressive import Progressive
 from recdistill.train.ranks import Turn, of_first, turns
 from recdistill.train.state import State
+from recdistill.train.stop import Stop
 from recdistill.train.update import Update
 from recdistill.train.watchdog import Watchdog
 from recdistill.types import Batch
@@ -54,7 +55,11 @@ def train(
     keeper = InMemory(weights) if snapshots is None else snapshots
     stacks = None if snapshots is None else snapshots.folder.parent.with_name(f"stacks-{batches.rank}.txt")
     try:
-        with Watchdog(stacks, settings.step_timeout_s) as dog, bar(title, settings.epochs * course.num_rows) as shown:
+        with (
+            Watchdog(stacks, settings.step_timeout_s) as dog,
+            Stop(batches.world) as stop,
+            bar(title, settings.epochs * course.num_rows) as shown,
+        ):
             if keeper.restore(state):
                 logger.info("%s: goes on from step %d, epoch %.4g", title, course.step, course.epochs)
             shown.advance(int(course.epochs * course.num_rows))
@@ -66,7 +71,8 @@ def train(
                 update(named["loss"] * turn.share, course.progress, course.scale)
                 is_check = course.did(turn.position, turn.num_rows)
                 _note(course, meter, guard, named, turn)
-                is_snapshot = keeper.due(course.step)
+                is_last = stop.asked(course.step)
+                is_snapshot = keeper.due(course.step) or is_last
                 try:
                     if is_check or is_snapshot or course.step % LOOK == 0:
                         guard.look()
@@ -82,6 +88,9 @@ def train(
                     guard.forget()
                     coming = turns(batches, course.position)
                 dog.beat()
+                if is_last:
+                    keeper.wait()
+                    stop.go()
             return _trained(title, state, keeper)
     finally:
         keeper.close()
