@@ -27,8 +27,6 @@ from recdistill.train.probe import Speed, speed_of
 from recdistill.train.shard import world
 from recdistill.train.teacher import members, placement
 
-_SCORE = 12  # bytes of a row in the score store: its number and its logit
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
@@ -195,18 +193,32 @@ def _rank_bytes(
 
 
 def _disk_bytes(run: Run, log_rows: int, found: Estimate, kinds: Sequence[Kind]) -> dict[str, int]:
-    """parts: at most 4 bytes an id, 8 a number and 5 fields of 8 a row. snapshots: all kept at a time, and the best."""
+    """parts: at most 4 bytes an id, 8 a number and 5 fields of 8 a row. snapshots: all kept at a time, and the best.
+
+    scores: of the windows' rows, without candidates.
+    """
     layout, total = found.layout, sum(found.num_rows.values())
     num_ids, histories = sum(feature.width for feature in layout.pooled), layout.histories
     widest = max((feature.num_rows for feature in layout.pooled), default=0)
-    row = record_type(num_ids, len(layout.dense), widest, past=bool(histories)).itemsize
+    tasks = len(layout.tasks)
+    row = record_type(num_ids, len(layout.dense), widest, past=bool(histories), num_tasks=tasks).itemsize
     weights = [4 * (sum(layout.tables.values()) * k.settings.width + k.cost.parameters) for k in kinds]
     state = [sum(need.bytes for need in kind.needs) for kind in kinds]
     return {
-        "parts": log_rows * (4 * (num_ids + len(histories)) + 8 * len(layout.dense) + 40),
+        "parts": log_rows * (4 * (num_ids + len(histories) + tasks) + 8 * len(layout.dense) + 40),
         "rows": total * row,
         "events": found.num_events * (4 * len(histories) + 16) if histories else 0,
         "teachers": sum(size * kind.num for size, kind in zip(weights, kinds, strict=True)),
         "snapshots": max(state) * run.teacher.snapshots_kept + max(weights),
-        "scores": total * _SCORE,
+        "scores": total * _score_bytes(run, kinds),
     }
+
+
+def _score_bytes(run: Run, kinds: Sequence[Kind]) -> int:
+    """A row in the score store: its number, its logit, and what else is kept of an ensemble and of hidden vectors."""
+    num = sum(kind.num for kind in kinds)
+    hidden = sum(kind.cost.hidden * kind.num for kind in kinds)
+    per_number = {"none": 0, "float16": 2, "int8": 1}[run.score.hidden]
+    scale = 4 if run.score.hidden == "int8" else 0
+    ensemble = 0 if num == 1 else 4 + (4 * num if run.score.members else 0)
+    return 12 + ensemble + hidden * per_number + scale

@@ -52,6 +52,12 @@ def test_a_history_has_its_tables_and_its_events(both):
     assert found.num_events == len(windows["train"].events["history.item_id"])
 
 
+def test_other_outcomes_are_named_and_no_features(both):
+    found, windows = both(data={"tasks": [{"name": "dear", "column": "price", "at_least": 5.0}]}, ids=["item_id"])
+    assert found.layout == windows["train"].layout
+    assert found.layout.tasks == ("dear",)
+
+
 def test_only_rows_inside_the_data_window_count(both):
     start = pa.scalar(1_700_500_000_000_000, pa.timestamp("us", "UTC")).as_py()
     found, windows = both(data={"start": start.isoformat()}, ids=["item_id"])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from recdistill.config_score import Score
 from recdistill.data.store import open_rows
 from recdistill.pipeline import run_all
 from recdistill.plan import plan_run
@@ -58,6 +59,15 @@ def test_operations_of_the_dense_layers_are_those_of_their_matrices(no_history):
     assert kind.cost.training == 3 * kind.cost.forward
     assert kind.cost.parameters == products + 2 * width + 8 + 1
     assert kind.cost.activation_bytes > 0
+
+
+def test_a_score_store_takes_what_the_config_keeps_of_a_row(no_history):
+    hidden = 3 * 4 + 1 + 8
+    rows = sum(plan_run(no_history(), probe=False).found.num_rows.values())
+    sizes = {"none": 12, "float16": 12 + 2 * hidden, "int8": 12 + hidden + 4}
+    for kind, wanted in sizes.items():
+        run = no_history().model_copy(update={"score": Score(hidden=kind)})
+        assert plan_run(run, probe=False).disk_bytes["scores"] == rows * wanted
 
 
 def test_several_processes_share_the_tables_and_the_batch(no_history):

@@ -28,6 +28,13 @@ def test_every_id_is_a_known_one_of_its_table(layout):
         assert len(ids.unique()) > 1
 
 
+def test_tasks_have_labels_of_both_kinds():
+    layout = dataclasses.replace(POOLED, tasks=("liked", "bought"))
+    (batch,) = Batches(rows=random_rows(layout, 200, seed=1), batch_size=200).epoch(0)
+    assert batch.tasks.shape == (200, 3)
+    assert all(set(column.tolist()) == {0.0, 1.0} for column in batch.tasks.T)
+
+
 def test_the_same_seed_gives_the_same_rows():
     one, same, other = (random_rows(WHOLE, 50, seed=seed).records for seed in (1, 1, 2))
     assert np.array_equal(one, same)

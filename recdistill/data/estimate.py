@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def estimate(run: Run, log: Log) -> Estimate:
     return Estimate(
         num_rows={name: round(num) for name, num in zip(SPLITS, num_rows, strict=True)},
         num_events=num_events,
-        layout=layout_of(run.features, _sizes(run, counters)),
+        layout=replace(layout_of(run.features, _sizes(run, counters)), tasks=tuple(task.name for task in data.tasks)),
     )
 
 

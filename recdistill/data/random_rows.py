@@ -16,10 +16,14 @@ def random_rows(layout: Layout, num_rows: int, seed: int) -> Rows:
     generator = np.random.default_rng(seed)
     pooled, histories = layout.pooled, layout.histories
     limits = [feature.num_rows for feature in pooled for _ in range(feature.width)]
-    kind = record_type(len(limits), len(layout.dense), max(limits, default=0), past=bool(histories))
+    kind = record_type(
+        len(limits), len(layout.dense), max(limits, default=0), past=bool(histories), num_tasks=len(layout.tasks)
+    )
     records = np.zeros(num_rows, dtype=kind)
     records["row_id"] = records["request"] = records["user"] = np.arange(num_rows)
     records["label"] = np.arange(num_rows) % 2
+    if layout.tasks:
+        records["tasks"] = generator.integers(0, 2, (num_rows, len(layout.tasks)))
     if limits:
         records["ids"] = np.stack([_ids(generator, limit, num_rows) for limit in limits], axis=1)
     if layout.dense:

@@ -22,12 +22,13 @@ _TABLE = FIRST_KNOWN + 1  # rows: no operation depends on them
 class DenseCost:
     """parameters: of all layers that are no table. forward, training: operations per row of a scoring and of a training
     pass, a product and a sum being two; lookups and elementwise work not among them. activation_bytes: per row, what
-    the forward pass keeps for the backward one."""
+    the forward pass keeps for the backward one. hidden: the width of what a score store may keep of it."""
 
     parameters: int
     forward: int
     training: int
     activation_bytes: int
+    hidden: int
 
 
 def dense_cost(settings: Teacher, layout: Layout, device: torch.device) -> DenseCost:
@@ -49,7 +50,7 @@ def dense_cost(settings: Teacher, layout: Layout, device: torch.device) -> Dense
 
     with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16(settings.bf16, device)):
         with torch.no_grad(), FlopCounterMode(display=False) as forward:
-            model(ids, dense)
+            hidden = model(ids, dense).hidden
         with FlopCounterMode(display=False) as training, saved_tensors_hooks(keep, lambda value: value):
             model(ids, dense).logit.sum().backward()
     return DenseCost(
@@ -57,4 +58,5 @@ def dense_cost(settings: Teacher, layout: Layout, device: torch.device) -> Dense
         forward=forward.get_total_flops() // _ROWS,
         training=training.get_total_flops() // _ROWS,
         activation_bytes=sum(kept.values()) // _ROWS,
+        hidden=hidden.shape[1],
     )
