@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from recdistill.config import Run
+from recdistill.data.log.listing import LogFile
 from recdistill.data.prepare import prepare
 from recdistill.data.synth.generate import World, synth
 from recdistill.files import whole_folder
@@ -121,6 +122,18 @@ def make_run(log: Path, root: Path, **sections) -> Run:
         both = isinstance(value, dict) and isinstance(settings.get(name), dict)
         settings[name] = {**settings[name], **value} if both else value
     return Run.model_validate(settings)
+
+
+def contract_run(features: dict | None = None, **data) -> Run:
+    """A run of which only the rules are asked; it reads and writes nothing."""
+    return make_run(Path("nowhere"), Path("nowhere"), data=data, **({"features": features} if features else {}))
+
+
+def log_file(num_rows: int = 1, name: str = "part-0.parquet", row_groups=None, **partition) -> LogFile:
+    """A file of a log by its description alone."""
+    groups = tuple(row_groups or (num_rows,))
+    sizes = {"size": 1, "num_rows": num_rows, "first_row": 0, "row_groups": groups}
+    return LogFile(path=f"LOG/{name}", name=name, sha256="", partition=partition, **sizes)
 
 
 def the_line(lines: list[str], *words: str) -> str:
