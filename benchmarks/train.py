@@ -1,4 +1,4 @@
-"""The speed of teacher training as one JSON line: python benchmarks/train.py (`make bench-train`, ten minutes).
+"""The speed of teacher training as one JSON line, also put into docs/speed.md: `make bench-train` (ten minutes).
 
 DCNv2 with 3 full cross layers and a [256, 128] tower over 20 features of one id, batches of 4,096 out of the real store
 through the real step, on all cores. Rows/s are medians of repeats in which all rivals take turns; ratios are of those.
@@ -39,6 +39,11 @@ import torch
 import train_rivals as rivals
 
 ROOT = Path("runs/bench-train")
+PAGE, BEGIN, END = (
+    Path("docs/speed.md"),
+    "<!-- figures, written by `make bench-train` -->\n",
+    "<!-- end of figures -->\n",
+)
 NUM_FIELDS, BATCH = 20, rivals.BATCH
 SHAPES = ((200_000, 64), (2_000, 64), (200_000, 16))
 GROWTH = (2_000, 20_000, 200_000, 2_000_000)
@@ -277,7 +282,20 @@ def main(quick: bool) -> None:
         found["peak_gib_40m"] = round(child("peak_40m")["gib"], 1)
     found["gflops"] = {"float32": gflops(torch.float32), "bf16": gflops(torch.bfloat16)}
     shutil.rmtree(ROOT)
+    if not quick:
+        document(found)
     print(json.dumps(found))
+
+
+def document(found: dict[str, Any]) -> None:
+    """Put the figures into the page, shapes as columns."""
+    titles = list(found["rows_per_s"])
+    by_shape = {name: value for name, value in found.items() if isinstance(value, dict) and list(value) == titles}
+    lines = [f"| figure | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{v:,}' for v in value.values())} |" for name, value in by_shape.items()]
+    rest = [f"- `{name}`: {json.dumps(value)}" for name, value in found.items() if name not in by_shape]
+    before, after = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n".join([*lines, "", *rest, ""]) + END + after.split(END)[1])
 
 
 if __name__ == "__main__":

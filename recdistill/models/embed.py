@@ -45,7 +45,7 @@ class Fields:
 
     def flat(self) -> Tensor:
         """[N, F * E + D], side by side; under autocast in its type, as every layer that reads it would make it so
-        again, and sums and products beside the layers would meet two types, which torch does four times slower."""
+        again, and products beside the layers would have factors of two types, which torch does far slower."""
         x_NH = (
             torch.cat([self.vectors.flatten(1), self.dense], dim=1) if self.dense.shape[1] else self.vectors.flatten(1)
         )
