@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import small_batch, small_layout
+from conftest import make_run, small_batch, small_layout
 from pydantic import ValidationError
 
 from recdistill.config_student import Dcn, Fm, Student, Table, TwoTower
@@ -258,3 +258,22 @@ def test_the_vectors_of_the_two_towers_know_one_side_only():
         assert torch.equal(model.item_vector(ids, batch.dense), item) == is_user, feature.name
         assert torch.equal(model.user_vector(ids, batch.dense), user) != is_user, feature.name
     assert torch.equal(model.user_vector(batch.ids, batch.dense + 1), user)
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({"tables": {"item": {"width": 2}}}, r"student.tables: wanted names of tables of features, found \['item'\]"),
+        (
+            {"interaction": {"use": "two_tower", "user": ["contry"]}},
+            r"interaction.user: wanted names of features, found",
+        ),
+        ({"interaction": {"use": "two_tower", "user": ["item_id"]}}, "wanted the user's features and not the item's"),
+        ({"without": ["contry"]}, r"student.without: wanted names of features, found \['contry'\]"),
+    ],
+)
+def test_names_that_no_feature_has_are_told(tmp_path, student, said):
+    with pytest.raises(ValidationError, match=said):
+        make_run(tmp_path, tmp_path, student=student)
+    made = make_run(tmp_path, tmp_path, student={"tables": {"clicked": {"width": 1}, "item_id": {"keep": 9}}})
+    assert made.student.counted(["clicked", "item_id"]) == ["item_id"]

@@ -21,6 +21,7 @@ from recdistill.models.build import Ranker
 from recdistill.problems import BadInput, problem
 from recdistill.ship.golden import MAX_DIFFERENCE
 from recdistill.ship.write_bundle import torch_logits
+from recdistill.types import ABSENT, OOV, Layout
 
 NUM_REPLAYED = 2000
 
@@ -61,14 +62,30 @@ def logits_of(student: Ranker, replayed: Replayed) -> NDArray[np.float32]:
 
 
 def difference(student: Ranker, bundle: Bundle, replayed: Replayed) -> float:
-    """Largest |torch - bundle| over the rows, one by one and together. BadInput where it is over the bound."""
+    """Largest |torch - bundle| over the raw rows, one by one and together, and over the ends of every table.
+
+    BadInput where it is over the bound.
+    """
     wanted, requests = logits_of(student, replayed), replayed.requests
-    alone = [bundle.score(requests.slice(row, 1))[0] for row in range(min(20, requests.num_rows))]
-    gaps = np.concatenate([np.abs(bundle.score(requests) - wanted), np.abs(np.array(alone) - wanted[: len(alone)])])
-    largest = float(gaps.max())
+    alone = np.array([bundle.score(requests.slice(row, 1))[0] for row in range(min(20, requests.num_rows))])
+    ids, dense = edges(bundle.encoder.layout)
+    gaps = [
+        bundle.score(requests) - wanted,
+        alone - wanted[: len(alone)],
+        bundle.logits(ids, dense) - torch_logits(student, ids, dense),
+    ]
+    largest = float(np.abs(np.concatenate(gaps)).max())
     if not largest <= MAX_DIFFERENCE:
         remedy = "such a student is not shipped; report it with its config"
         wanted_here = f"scores within {MAX_DIFFERENCE:g} of torch"
         where = f"{bundle.folder.name}: raw rows"
         raise BadInput(problem(where, wanted=wanted_here, found=f"{largest:g}", remedy=remedy))
     return largest
+
+
+def edges(layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows that no log may hold: everything absent, everything unknown, every table's last row; numbers at the ends."""
+    last = np.array(layout.limits()) - 1
+    ids = np.stack([np.full_like(last, ABSENT), np.minimum(OOV, last), last])
+    dense = np.repeat(np.array([[0.0], [-3.0], [3.0]], dtype=np.float32), len(layout.dense), axis=1)
+    return ids, dense
