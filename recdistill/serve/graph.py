@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from recdistill.ship.graph_check import check_graph
 
 Array = NDArray[Any]
+_LARGE = 1 << 16  # bytes
 
 
 @dataclass(slots=True)
@@ -122,12 +123,17 @@ def tensor(name: str, value: Array) -> Any:
 
 
 def measured(graph: Graph, names: Sequence[str], given: Mapping[str, Array]) -> dict[str, Array]:
-    """The values of some names on given inputs, by running the graph as it is."""
+    """The values of some names on given inputs, by running the graph as it is; large tables are not copied for it."""
+    large = {
+        name: graph.array(name)
+        for name, constant in graph.constants.items()
+        if len(constant.raw_data) > _LARGE and constant.data_type == TensorProto.FLOAT
+    }
+    inputs = dict(graph.inputs) | {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, graph.constants[name].dims) for name in large
+    }
     computed = [name for name in names if name not in graph.inputs and name not in graph.constants]
-    found = dict(given)
-    if computed:
-        run = session(graph, graph.nodes, computed, graph.inputs)
-        needed = {value.name for value in run.get_inputs()}
-        values = run.run(computed, {name: value for name, value in given.items() if name in needed})
-        found |= dict(zip(computed, values, strict=True))
-    return {name: found[name] for name in names if name in found}
+    run = session(graph, graph.nodes, computed, inputs)
+    needed = {value.name for value in run.get_inputs()}
+    values = run.run(computed, {name: value for name, value in {**large, **given}.items() if name in needed})
+    return dict(given) | dict(zip(computed, values, strict=True))

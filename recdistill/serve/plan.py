@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from recdistill.serve.graph import Array, Graph, measured, read_graph, session
+from recdistill.serve.graph import Array, Graph, measured, one_thread, read_graph, session
 from recdistill.serve.items import Items
 from recdistill.serve.roles import Role, Roles, columns_read
 from recdistill.serve.split import ITEM, Cut, Splitter, Unsplittable
@@ -53,7 +53,7 @@ class Planner:
         graph = read_graph(path)
         self.layout, self.limits = layout, np.array(layout.limits(), dtype=np.int64)
         self.rows = _random_rows(self.limits, len(layout.dense))
-        self.plain = session(graph, graph.nodes, [graph.output], graph.inputs)
+        self.plain = one_thread(path.read_bytes())
         self.wanted = self._plain(self.rows)
         names = [output for node in graph.nodes for output in node.output if output]
         values = measured(graph, names, {name: value[:3] for name, value in self.rows.items()})
