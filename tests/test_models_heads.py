@@ -1,20 +1,13 @@
-"""Heads of several tasks against their formulas, what each task may learn from, and the loss over tasks."""
-
-import dataclasses
-from types import SimpleNamespace
+"""Heads of several tasks against their formulas, and what each task may learn from."""
 
 import pytest
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill.models.heads.mmoe import Mmoe
 from recdistill.models.heads.ple import Ple
 from recdistill.plugins import find, load
-from recdistill.train.tasks import multi_task_loss
-from recdistill.types import Batch, Scores
 
 N, H, M = 9, 6, 3
-NONE = float("nan")
 
 
 def hidden():
@@ -77,48 +70,3 @@ def test_in_mmoe_all_tasks_share_all_experts():
     head = Mmoe(H, 2)
     both = touched(head, 0) & touched(head, 1)
     assert both == {name for name, _ in head.named_parameters() if name.startswith("experts.")}
-
-
-def batch_of(label, tasks=None, offset=None):
-    """A batch with tasks' labels [N, M]."""
-    plain = Batch.example(label=label)
-    values = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    given = {"tasks": None if tasks is None else torch.tensor(tasks)}
-    return SimpleNamespace(**values | given | ({} if offset is None else {"offset": torch.tensor(offset)}))
-
-
-def test_the_loss_of_one_task_is_the_log_loss():
-    scores = Scores(logit=torch.tensor([1.0, -2.0, 0.5]))
-    batch = batch_of([1.0, 0.0, 1.0], offset=[0.0, 0.5, -1.0])
-    wanted = binary_cross_entropy_with_logits(scores.logit + batch.offset, batch.label)
-    assert torch.allclose(multi_task_loss(scores, batch), wanted)
-    assert torch.allclose(multi_task_loss(scores, batch, [2.0]), 2 * wanted)
-
-
-def test_the_loss_of_several_tasks_is_over_the_labels_there_are():
-    logits = torch.tensor([[1.0, 0.0, 3.0], [0.0, 2.0, 3.0], [-1.0, 0.0, 3.0]], requires_grad=True)
-    scores = Scores(logit=logits[:, 0], tasks=logits)
-    batch = batch_of([1.0, 0.0, 0.0], [[1.0, NONE, NONE], [0.0, 1.0, NONE], [0.0, 0.0, NONE]])
-    first = binary_cross_entropy_with_logits(logits[:, 0], batch.label)
-    second = binary_cross_entropy_with_logits(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
-    loss = multi_task_loss(scores, batch, [1.0, 10.0, 5.0])
-    assert torch.allclose(loss, first + 10 * second)
-    assert torch.allclose(multi_task_loss(scores, batch), first + second)
-    loss.backward()
-    assert torch.isfinite(logits.grad).all()
-    assert not logits.grad[:, 2].any()
-    assert not logits.grad[0, 1]
-
-
-def test_the_offset_belongs_to_the_first_task_alone():
-    logits = torch.zeros(2, 2)
-    batch = batch_of([1.0, 0.0], [[1.0, 1.0], [0.0, 0.0]], offset=[3.0, 3.0])
-    first = binary_cross_entropy_with_logits(torch.tensor([3.0, 3.0]), batch.label)
-    second = binary_cross_entropy_with_logits(logits[:, 1], batch.label)
-    assert torch.allclose(multi_task_loss(Scores(logit=logits[:, 0], tasks=logits), batch), first + second)
-
-
-def test_a_score_that_is_not_a_number_stays_visible():
-    logits = torch.tensor([[0.0, NONE], [0.0, 0.0]])
-    batch = batch_of([1.0, 0.0], [[1.0, 1.0], [0.0, 0.0]])
-    assert multi_task_loss(Scores(logit=logits[:, 0], tasks=logits), batch).isnan()

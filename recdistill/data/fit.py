@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -101,7 +102,7 @@ def fit(
     scales = _scales(run, view, aggregated)
     return Encoder(
         features=features,
-        layout=layout_of(features, tables),
+        layout=replace(layout_of(features, tables), tasks=tuple(task.name for task in run.data.tasks)),
         sources=sources,
         tables=tables,
         scales=scales,

@@ -155,6 +155,7 @@ def build_teacher(settings: Teacher, layout: Layout, tables: str = "meta") -> Te
         history=settings.history.choice(),
         interaction=settings.interaction.choice(),
         head=settings.head.choice(),
+        num_tasks=1 + len(layout.tasks),
         device=torch.device(tables),
     )
 

@@ -14,9 +14,15 @@ def multi_task_loss(scores: Scores, batch: Batch, weights: Sequence[float] = ())
     """sum_m w_m mean of BCE(z_m, y_m) over the rows with a label for task m; a task without any gives 0.
 
     weights: one per task, data.label's first; none is 1 for each. The batch's offset belongs to data.label alone.
+
+    >>> import math, torch
+    >>> scores = Scores(logit=torch.zeros(2), tasks=torch.tensor([[0.0, 0.0], [0.0, 3.0]]))
+    >>> batch = Batch.example(label=[1.0, 0.0], tasks=[[1.0, 1.0], [0.0, math.nan]])
+    >>> multi_task_loss(scores, batch, [1.0, 10.0])  # log(2) + 10 log(2): the second row has no second label
+    tensor(7.6246)
     """
     logit_NM = scores.logit.unsqueeze(1) if scores.tasks is None else scores.tasks
-    tasks: Tensor | None = None if scores.tasks is None else getattr(batch, "tasks", None)
+    tasks: Tensor | None = None if scores.tasks is None else batch.tasks
     label_NM = batch.label.unsqueeze(1) if tasks is None else tasks
     shift_NM = logit_NM.new_zeros(logit_NM.shape)
     shift_NM[:, 0] = batch.offset
