@@ -270,19 +270,20 @@ def correlation(logit: Floats, teacher: Floats, rows: Rows, weight_BU: Floats) -
     return _ratio(n * sxy - sx * sy, spread)
 
 
+def top(logit: Floats, rows: Rows, *, k: int) -> NDArray[np.bool_]:
+    """[N] whether a row is among the first k of its request; among equal scores the earlier row is taken."""
+    order, starts = _in_groups(rows.request, logit)
+    found = np.zeros(len(order), dtype=bool)
+    found[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)])) < k
+    return found
+
+
 def overlap(logit: Floats, teacher: Floats, rows: Rows, weight_BU: Floats, *, k: int) -> Floats:
     """Mean over requests of more than k rows: share of the teacher's top k that the model's top k holds. [B]
 
     Among equal scores the earlier row is taken.
     """
-    tops = []
-    for score in (logit, teacher):
-        order, starts = _in_groups(rows.request, score)
-        sizes = np.diff(np.r_[starts, len(order)])
-        top = np.zeros(len(order), dtype=bool)
-        top[order] = np.arange(len(order)) - np.repeat(starts, sizes) < k
-        tops.append(top)
-    shared_G = np.bincount(rows.request, tops[0] & tops[1]) / k
+    shared_G = np.bincount(rows.request, top(logit, rows, k=k) & top(teacher, rows, k=k)) / k
     user_G = np.zeros(len(shared_G), dtype=np.int64)
     user_G[rows.request] = rows.user
     return _mean_of_groups(shared_G, np.bincount(rows.request) > k, user_G, rows.num_users, weight_BU)

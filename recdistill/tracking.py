@@ -25,8 +25,8 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
     The parent is found again by its key: logging twice leaves one parent and one child of each kind. It is left
     RUNNING for the caller to end.
     """
-    experiment = experiment_id(registry.client, run.experiment, _artifacts(run))
-    parent = _find_or_create(registry, experiment, key, run.name, parent=None)
+    experiment = experiment_id(registry.client, run.experiment, artifacts_of(run))
+    parent = find_or_create(registry, experiment, key, run.name, parent=None)
     report = read_json(inputs["evaluate"] / "report.json")
     decision = read_json(inputs["decide"] / "decision.json")
     exported = read_json(inputs["export"] / "export.json")
@@ -38,7 +38,7 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
     _log(registry, parent, _flat(run.model_dump(mode="json")), points, at)
     registry.client.set_tag(parent.info.run_id, "verdict", decision["verdict"])
     for name, params, metrics in _children(run, inputs, report):
-        child = _find_or_create(registry, experiment, f"{key}-{name}", name, parent=parent.info.run_id)
+        child = find_or_create(registry, experiment, f"{key}-{name}", name, parent=parent.info.run_id)
         _log(registry, child, params, metrics, at)
         registry.client.set_terminated(child.info.run_id)
     run_id = parent.info.run_id
@@ -53,13 +53,15 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
     return run_id, f"{parent.info.artifact_uri}/bundle"
 
 
-def _artifacts(run: Run) -> str | None:
+def artifacts_of(run: Run) -> str | None:
+    """Where a new experiment keeps its artifacts, as a URI; None leaves it to the tracking server."""
     if run.registry.artifacts is None or run.registry.tracking_uri.startswith(("http:", "https:")):
         return None
     return Path(run.registry.artifacts).resolve().as_uri()
 
 
-def _find_or_create(registry: Registry, experiment: str, key: str, name: str, *, parent: str | None) -> MlflowRun:
+def find_or_create(registry: Registry, experiment: str, key: str, name: str, *, parent: str | None) -> MlflowRun:
+    """The run that carries a key, made where there is none."""
     found = registry.client.search_runs([experiment], f"tags.`recdistill.key` = '{key}'", max_results=1)
     if found:
         return found[0]

@@ -1,0 +1,120 @@
+"""Many models on the same rows: metrics, paired differences with intervals over users and seeds, corrected p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recdistill import metrics
+from recdistill.metrics import Floats, Ints, interval
+
+Draws = dict[str, Floats]
+LOGGED = ("auc", "gauc", "ndcg_at_10", "log_loss", "ece", "tail_auc", "tail_recall_at_10")
+K = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """The judged rows of a window. tail: [N] whether a row's item belongs to the rarer half of the train window's
+    positives. weights: [B + 1, U] of users, the first line all ones. seeds: [B + 1, S] which seeds a draw averages."""
+
+    rows: metrics.Rows
+    teacher: Floats
+    tail: NDArray[np.bool_]
+    weights: Floats
+    seeds: Ints
+
+    def __call__(self, logits: Sequence[Floats]) -> Draws:
+        """Metric -> [B + 1], the mean over the drawn seeds; logits: one array [N] per seed, or one for all."""
+        found = [self._one(logit) for logit in logits]
+        seeds = self.seeds if len(found) > 1 else np.zeros((len(self.seeds), 1), dtype=np.int64)
+        lines = np.arange(len(seeds))[:, None]
+        return {name: np.stack([one[name] for one in found])[seeds, lines].mean(axis=1) for name in found[0]}
+
+    def _one(self, logit: Floats) -> Draws:
+        found = metrics.measure(logit, self.rows, self.weights, self.teacher)
+        if self.tail.any():
+            cut = metrics.Rows(
+                label=self.rows.label[self.tail], user=self.rows.user[self.tail], request=self.rows.request[self.tail]
+            )
+            found["tail_auc"] = metrics.auc(logit[self.tail], cut, self.weights[:, : cut.num_users])
+            found["tail_recall_at_10"] = recall_of(self.tail, logit, self.rows, self.weights, k=K)
+        return found
+
+
+def judge(
+    rows: metrics.Rows, teacher: Floats, tail: NDArray[np.bool_], *, draws: int, num_seeds: int, seed: int
+) -> Judge:
+    """A judge with `draws` bootstrap draws of users and of seeds."""
+    generator = np.random.default_rng([seed, 3])
+    weights = metrics.user_draws(rows.num_users, draws, generator)
+    seeds = generator.integers(0, num_seeds, (draws + 1, num_seeds))
+    seeds[0] = np.arange(num_seeds)
+    return Judge(rows=rows, teacher=teacher, tail=tail, weights=weights, seeds=seeds)
+
+
+def recall_of(chosen: NDArray[np.bool_], logit: Floats, rows: metrics.Rows, weight_BU: Floats, *, k: int) -> Floats:
+    """Share of the chosen positives that stand among the first k of their request. [B]
+
+    Requests of k rows or fewer are left out, for everything in them is among the first k. Among equal scores the
+    earlier row is taken.
+
+    >>> rows = metrics.Rows(label=np.ones(3), user=np.zeros(3, dtype=np.int64), request=np.zeros(3, dtype=np.int64))
+    >>> rare = np.array([True, True, False])
+    >>> recall_of(rare, np.array([1.0, 3.0, 2.0]), rows, np.ones((1, 1)), k=2).tolist()  # the first is third
+    [0.5]
+    """
+    top = metrics.top(logit, rows, k=k)
+    counted = chosen & (rows.label > 0) & (np.bincount(rows.request) > k)[rows.request]
+    hits = np.bincount(rows.user, counted & top, rows.num_users)
+    below = weight_BU @ np.bincount(rows.user, counted, rows.num_users)
+    return np.divide(weight_BU @ hits, below, out=np.full(len(weight_BU), np.nan), where=below > 0)
+
+
+def rarer_half(item: Ints, counts: Ints) -> NDArray[np.bool_]:
+    """[N] whether an item is among the least popular that make up half of all positives; unseen ones are.
+
+    >>> rarer_half(np.array([0, 1, 2, 3]), np.array([6, 3, 3, 0])).tolist()
+    [False, True, True, True]
+    """
+    order = np.argsort(counts, kind="stable")
+    rare = np.zeros(len(counts), dtype=bool)
+    rare[order] = np.cumsum(counts[order]) <= counts.sum() / 2
+    return rare[item]
+
+
+def p_value(draws: Floats) -> float:
+    """Two-sided, of no difference, from bootstrap draws of one: twice the smaller share on a side of 0, at least
+    2 / (B + 1).
+
+    >>> p_value(np.array([0.3, 0.1, 0.2, -0.1, 0.4]))  # the first is the point value; 1 of 4 draws is below 0
+    0.8
+    """
+    drawn = draws[1:][~np.isnan(draws[1:])]
+    if not len(drawn):
+        return 1.0
+    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return min(1.0, 2 * (side + 1) / (len(drawn) + 1))
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """p-values corrected for how many there are (Holm, Scandinavian Journal of Statistics 1979), in the order given.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for place, name in enumerate(sorted(p, key=lambda name: p[name])):
+        largest = max(largest, min(1.0, (len(p) - place) * p[name]))
+        corrected[name] = largest
+    return {name: corrected[name] for name in p}
+
+
+def against(one: Draws, other: Draws, metric: str) -> tuple[list[float | None], float]:
+    """(the paired difference with its interval, its p-value)."""
+    apart = one[metric] - other[metric]
+    return interval(apart).to_json(), p_value(apart)

@@ -1,0 +1,143 @@
+"""A comparison for people: a table on the terminal, CSV, Markdown, and a plot of quality against size."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recdistill.result import cell
+
+COLUMNS = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
+SIGNIFICANT = 0.05
+
+
+def heading(found: Mapping[str, Any]) -> str:
+    """What was compared, in a line."""
+    rows, users, seeds = (f"{found[name]:,}" for name in ("num_rows", "num_users", "seeds"))
+    return f"{found['name']}: {rows} test rows by {users} users, {seeds} seeds; 95% intervals over users and seeds"
+
+
+def as_text(found: Mapping[str, Any], metric: str) -> str:
+    """A line per model: recovery, metric with its gain over the control, corrected p, calibration, cost."""
+    table = Table(title=heading(found))
+    for name in ("model", "recovery", metric, "less control", "p (Holm)", "ece", "cost", "parameters"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for model in found["models"]:
+        if "refused" in model:
+            table.add_row(model["name"], f"cannot run here: {model['refused']}")
+            continue
+        gain = "" if model["p"] is None else cell(model["gain"][metric], signed=True)
+        table.add_row(
+            model["name"],
+            cell(model["recovery"]),
+            cell(model["metrics"][metric]),
+            gain,
+            _p(model),
+            _short(model["metrics"]["ece"]),
+            _cost(model),
+            f"{model['parameters']:,}",
+        )
+    out = io.StringIO()
+    Console(file=out, width=170, no_color=True).print(table)
+    return out.getvalue()
+
+
+def as_markdown(found: Mapping[str, Any], metric: str) -> str:
+    """The same for a page, with more metrics."""
+    others = [name for name in COLUMNS if name != metric and name in found["models"][0]["metrics"]]
+    names = ["model", "recovery", metric, "less control", "p (Holm)", *others, "cost", "parameters"]
+    lines = [f"{heading(found)}.", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    refused = []
+    for model in found["models"]:
+        if "refused" in model:
+            refused.append(f"- {model['name']} cannot run here: {model['refused']}")
+            continue
+        gain = "" if model["p"] is None else _interval(model["gain"][metric], "+")
+        cells = [model["name"], _interval(model["recovery"]), _interval(model["metrics"][metric]), gain, _p(model)]
+        cells += [_short(model["metrics"][name]) for name in others]
+        cells += [_cost(model), f"{model['parameters']:,}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *refused]) + "\n"
+
+
+def write_csv(found: Mapping[str, Any], path: Path) -> None:
+    """A line per model; every metric, gain and the recovery with low and high ends."""
+    models = [model for model in found["models"] if "refused" not in model]
+    flat = [_flat(model) for model in models]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for entry in flat for name in entry)))
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
+    out = {name: model.get(name) for name in ("name", "parameters", "cost", "p")}
+    groups = {"": model["metrics"], "gain_": model["gain"], "recovery": {"": model["recovery"]}}
+    for before, values in groups.items():
+        for name, ends in values.items():
+            for end, value in zip(("", "_low", "_high"), ends, strict=True):
+                out[f"{before}{name}{end}"] = value
+    return out
+
+
+def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
+    """Quality against parameters, with intervals; the line joins those that nothing smaller or equal beats."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    models = [model for model in found["models"] if "refused" not in model]
+    figure, axes = plt.subplots(figsize=(9, 5))
+    for model in models:
+        middle, low, high = model["metrics"][metric]
+        axes.errorbar(
+            model["parameters"], middle, yerr=[[middle - low], [high - middle]], fmt="o", capsize=3, alpha=0.7
+        )
+        axes.annotate(model["name"], (model["parameters"], middle), fontsize=6, rotation=20)
+    front = pareto([(model["parameters"], model["metrics"][metric][0]) for model in models])
+    axes.plot(*zip(*front, strict=True), color="grey", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel(metric)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those (size, quality) that no other is smaller than and at least as good as, by size.
+
+    >>> pareto([(2.0, 0.7), (1.0, 0.6), (3.0, 0.65), (2.0, 0.8)])
+    [(1.0, 0.6), (2.0, 0.8)]
+    """
+    front: list[tuple[float, float]] = []
+    for size, quality in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or quality > front[-1][1]:
+            front.append((size, quality))
+    return front
+
+
+def _p(model: Mapping[str, Any]) -> str:
+    return "" if model["p"] is None else f"{model['p']:.3f}{'*' if model['p'] < SIGNIFICANT else ''}"
+
+
+def _cost(model: Mapping[str, Any]) -> str:
+    return "" if model["cost"] is None else f"x{model['cost']:.2f}"
+
+
+def _short(value: Sequence[float | None]) -> str:
+    return "none" if value[0] is None else f"{value[0]:.4f}"
+
+
+def _interval(value: Sequence[float | None], sign: str = "") -> str:
+    middle, low, high = value
+    if middle is None or low is None or high is None:
+        return "none"
+    return f"{middle:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
