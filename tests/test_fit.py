@@ -133,6 +133,12 @@ def test_an_average_of_weights_is_what_is_judged_and_kept(fit):
     assert averaged.best.valid_auc > 0.5
 
 
+def test_an_absurd_rate_ends_in_bad_input_and_never_in_weights(fit, tmp_path):
+    with pytest.raises(BadInput, match=r"^teacher: steps? [\d to]+: wanted (a finite loss|dense layers that move)"):
+        fit(tmp_path / "snapshots", learning_rate=1e9, epochs=9, snapshot_every=2)
+    assert not list(tmp_path.glob("snapshots/*/step-*"))
+
+
 def test_only_what_bits_depend_on_is_the_identity_of_a_training(tiny_log, tiny_prepared, tmp_path):
     def told(seed=1, **settings):
         return identity(section(tiny_log, tmp_path, **settings), seed, tiny_prepared, CPU)

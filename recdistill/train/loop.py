@@ -97,8 +97,8 @@ def train(
 
 
 def _note(course: Course, meter: Meter, guard: Guard, named: Mapping[str, Tensor], turn: Turn) -> None:
+    meter.add(named, len(turn.batch) if turn.share else 0)
     if turn.share:
-        meter.add(named, len(turn.batch))
         guard.note(course.step, named["loss"], turn.batch)
 
 

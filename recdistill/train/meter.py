@@ -24,7 +24,7 @@ class Meter:
         self.timed, self.began = 0, time.perf_counter()
 
     def add(self, named: Mapping[str, Tensor], num_rows: int) -> None:
-        """Losses of a step, each a mean over this rank's rows."""
+        """Losses of a step, each a mean over this rank's rows; num_rows is 0 where they do not count."""
         for name, value in named.items():
             part = value.detach() * num_rows
             self.sums[name] = self.sums[name] + part if name in self.sums else part
@@ -38,8 +38,8 @@ class Meter:
         return untold
 
     def mean(self, name: str) -> float:
-        """Of one loss on this rank so far; waits for the device."""
-        return float(self.sums[name]) / self.rows
+        """Of one loss on this rank so far, 0 before it had a row; waits for the device."""
+        return float(self.sums[name]) / max(self.rows, 1)
 
     @property
     def rows_per_s(self) -> float:

@@ -25,7 +25,7 @@ class Progressive:
         """logit, label: [N]; a label above 0.5 is a positive."""
         place = (torch.sigmoid(logit.detach().double()) * _BINS).long().clamp(0, _BINS - 1)
         flat = place + (label > 0.5).long() * _BINS
-        self.counts += torch.bincount(flat, minlength=2 * _BINS).view(2, _BINS)
+        self.counts.view(-1).scatter_add_(0, flat, torch.ones_like(flat))
 
     def take(self) -> float:
         """The AUC since the last call; NaN where one class is missing. Every rank has to ask."""
