@@ -4,10 +4,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import small_batch, small_layout
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+from torchrec.distributed.planner import Topology
 
 from recdistill.models.teacher import TeacherModel
 from recdistill.plugins import choose
+from recdistill.problems import BadInput
+from recdistill.train.placement import FUSED, Placement, parts, plan, shown
 from recdistill.train.shard import dense_parameters, plain_state, restore, shard, world
 
 LAYOUT = small_layout()
@@ -123,4 +128,80 @@ def test_the_process_group_ends_with_its_block_however_it_ends():
 
     with pytest.raises(RuntimeError):
         fail()
+    assert not dist.is_initialized()
+
+
+def tables(**num_rows):
+    """A model of pooled tables 64 wide, without weights."""
+    configs = [
+        EmbeddingBagConfig(name=name, embedding_dim=64, num_embeddings=rows, feature_names=[name])
+        for name, rows in num_rows.items()
+    ]
+    return nn.Sequential(EmbeddingBagCollection(tables=configs, device=torch.device("meta")))
+
+
+def planned_for(model, *, ranks=1, device_gib=0, host_gib=500, kind="cuda", kinds=FUSED):
+    """Table -> (sharding, kernel) on machines with so much memory, none of which needs to be there."""
+    topology = Topology(
+        world_size=ranks,
+        local_world_size=ranks,
+        compute_device=kind,
+        hbm_cap=device_gib * 2**30,
+        ddr_cap=host_gib * 2**30,
+    )
+    found = plan(model, torch.device(kind), Placement(kinds=kinds), topology)
+    return {name: (how.sharding_type, how.compute_kernel) for name, how in found.plan["0"].items()}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "device_gib", "kernel"),
+    [(1, 200, "fused"), (1, 80, "fused_uvm_caching"), (1, 4, "fused_uvm"), (2, 80, "fused")],
+)
+def test_tables_beyond_the_devices_memory_are_kept_in_the_hosts(ranks, device_gib, kernel):
+    """100 GiB of weights in one table: whole, in parts over two devices, or behind a cache."""
+    found = planned_for(tables(small=1000, large=400_000_000), ranks=ranks, device_gib=device_gib)
+    assert found["large"][1] == kernel
+    assert found["small"][1] == "fused"
+
+
+def test_tables_beyond_all_memory_are_told():
+    with pytest.raises(BadInput, match="teacher: tables: wanted tables that fit the devices, found Unable to find"):
+        planned_for(tables(large=400_000_000), kind="cpu", host_gib=10)
+
+
+@pytest.mark.parametrize("kind", [*FUSED, "data_parallel"])
+def test_the_planner_takes_what_it_is_told_to(kind):
+    how = planned_for(tables(one=5000, two=70), ranks=2, device_gib=80, kinds=[kind])
+    assert set(how.values()) == {(kind, "dense" if kind == "data_parallel" else "fused")}
+
+
+def test_the_plan_is_shown_with_what_each_rank_holds():
+    sizes = {"item": (1000, 64), "country": (10, 64)}
+    found = plan(tables(item=1000, country=10), CPU, Placement(kinds=["data_parallel"]), Topology(2, "cpu"))
+    lines = shown(parts(found, sizes)).splitlines()
+    assert lines[0].split() == ["table", "sharding", "kernel", "rank", "rows", "columns", "MiB"]
+    assert len(lines) == 1 + 4 + 2
+    held = round(1000 * 64 * 4 / 2**20, 3) + round(10 * 64 * 4 / 2**20, 3)
+    assert lines[-2:] == [f"rank {rank}: {held:.3f} MiB" for rank in (0, 1)]
+
+
+def test_first_weights_come_from_the_seed_and_are_spread_as_they_should_be():
+    states = []
+    for seed in (3, 3, 4):
+        with world(CPU):
+            states.append(plain_state(shard(plain("meta", seed=seed), CPU, 0.1)))
+    names = [name for name in states[0] if "tables" in name]
+    assert len(names) == 4
+    assert all(torch.equal(states[0][name], states[1][name]) for name in names)
+    assert not any(torch.equal(states[0][name], states[2][name]) for name in names)
+    together = torch.cat([state[name].flatten() for state in states[1:] for name in names])
+    assert together.std() == pytest.approx(0.05, rel=0.15)
+    assert together.mean().abs() < 0.01
+
+
+def test_a_world_within_a_world_is_that_one():
+    with world(CPU) as outer:
+        with world(CPU) as inner:
+            assert inner == outer
+        assert dist.is_initialized()
     assert not dist.is_initialized()
