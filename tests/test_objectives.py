@@ -62,9 +62,15 @@ def data(request=REQUEST, seed=0):
     return scores(), scores(), batch
 
 
+def columns(batch):
+    """The tensors of a batch by name."""
+    found = {field.name: getattr(batch, field.name) for field in dataclasses.fields(Batch)}
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+
 def take(index, student, teacher, batch):
     """These rows alone."""
-    rows = {f.name: getattr(batch, f.name)[index] for f in dataclasses.fields(Batch) if f.name != "teacher"}
+    rows = {name: value[index] for name, value in columns(batch).items()}
     both = [Scores(logit=s.logit[index], hidden=s.hidden[index]) for s in (student, teacher)]
     return *both, Batch(**rows)
 
@@ -322,7 +328,7 @@ def unmasked_padding(function):
         def longer(values):
             return torch.cat([values, values.new_zeros((num, *values.shape[1:]))])
 
-        rows = {f.name: longer(getattr(batch, f.name)) for f in dataclasses.fields(Batch) if f.name != "teacher"}
+        rows = {name: longer(value) for name, value in columns(batch).items()}
         rows["request"] = torch.cat([batch.request, phantom])
         both = [Scores(logit=longer(s.logit), hidden=longer(s.hidden)) for s in (student, teacher)]
         return function(*both, Batch(**rows), **settings)
@@ -444,3 +450,87 @@ def test_a_list_of_copies_costs_no_more_than_the_list(name):
     doubled = take(torch.tensor([0, 1, 2, 0, 1, 2]), student, teacher, batch)
     it = subject(name, OBJECTIVES[name].settings({}))
     assert torch.allclose(it.loss(*doubled), it.loss(student, teacher, batch))
+
+
+def test_softmax_kl_tends_to_gap_mse_as_the_temperature_grows():
+    student, teacher, batch = data()
+    soft = subject("list.softmax_kl", {"temperature": 1e3}).loss(student, teacher, batch)
+    assert torch.allclose(soft, subject("list.gap_mse", {}).loss(student, teacher, batch), rtol=1e-2)
+
+
+def test_decoupled_with_a_single_click_is_the_whole_divergence_when_weighed_by_the_teachers_mass():
+    """KL(P_T || P_S) = KL(b_T || b_S) + (mass that the teacher gives the rest) KL(Q_T || Q_S)."""
+    student, teacher, batch = data(request=[0] * 8)
+    batch = dataclasses.replace(batch, label=torch.tensor([0.0, 0, 1, 0, 0, 0, 0, 0], dtype=torch.float64))
+    rest = 1 - torch.softmax(teacher.logit, 0)[2].item()
+    parts = subject("list.decoupled", {"clicked": 1.0, "rest": rest, "temperature": 1.0})
+    whole = subject("list.softmax_kl", {"temperature": 1.0})
+    assert torch.allclose(parts.loss(student, teacher, batch), whole.loss(student, teacher, batch))
+
+
+def test_variance_reduction_has_the_gradient_of_the_control_variate():
+    """(p_s - y) - lam (p_t - y), with lam as it stands before any row was seen."""
+    student, teacher, batch = data()
+    logit = student.logit.clone().requires_grad_()
+    settings = OBJECTIVES["point.variance_reduction"].settings({"start": 0.3})
+    it = subject("point.variance_reduction", settings)
+    it.loss(Scores(logit=logit), teacher, batch).sum().backward()
+    p, t = torch.sigmoid(student.logit), torch.sigmoid(teacher.logit)
+    assert torch.allclose(logit.grad, (p - batch.label) - 0.3 * (t - batch.label), atol=1e-6)
+
+
+def test_variance_reduction_finds_the_regression_of_the_residuals():
+    """A teacher whose residual explains half of the student's: lam tends to 1/2, rho to the correlation."""
+    generator = torch.Generator().manual_seed(0)
+    module = made(
+        Choice(
+            plugin=OBJECTIVES["point.variance_reduction"],
+            settings=OBJECTIVES["point.variance_reduction"].settings({"groups": 1, "held_out": 0.5, "memory": 1e9}),
+        ),
+        FACTS,
+    )
+    seen = []
+    for step in range(40):
+        label = (torch.rand(500, generator=generator) < 0.4).float()
+        student, teacher = (torch.randn(500, generator=generator) for _ in range(2))
+        batch = dataclasses.replace(
+            Batch.example(label=label.tolist()),
+            ids=torch.zeros((500, 1), dtype=torch.int64),
+            row_id=torch.arange(500) + 500 * step,
+        )
+        module(Scores(logit=student), Scores(logit=teacher), batch)
+        seen.append((torch.sigmoid(student) - label, torch.sigmoid(teacher) - label))
+    s, t = (torch.cat(part) for part in zip(*seen, strict=True))
+    found = module.metrics()
+    assert found["lambda.0"].item() == pytest.approx(((s * t).sum() / (t * t).sum()).item(), abs=0.02)
+    assert found["rho"].item() == pytest.approx(torch.corrcoef(torch.stack([s, t]))[0, 1].item(), abs=0.02)
+
+
+def test_unkd_sees_the_order_alone():
+    student, teacher, batch = data()
+    it = subject("pair.unkd", OBJECTIVES["pair.unkd"].settings({}))
+    bent = Scores(logit=teacher.logit.exp() * 3 - 7)
+    assert torch.allclose(it.loss(student, bent, batch), it.loss(student, teacher, batch))
+
+
+def test_continuation_ignores_what_an_ensemble_does_not_agree_on():
+    student, teacher, batch = data()
+    it = subject("point.continuation", {"margin": None})
+    near = Scores(logit=teacher.logit + 0.3)
+    torn = dataclasses.replace(teacher, variance=torch.full_like(teacher.logit, 0.1))
+    assert (it.loss(near, torn, batch) == 0).all()
+    assert torch.allclose(it.loss(near, teacher, batch), torch.full_like(teacher.logit, 0.09))
+    assert torch.allclose(
+        it.loss(student, torn, batch, phi=0.5), (it.loss(student, teacher, batch, phi=0.5) - 0.05).clamp_min(0)
+    )
+
+
+def test_a_harder_request_gets_a_sharper_target():
+    """A lower temperature on the request that student and teacher see differently."""
+    batch = Batch.example(label=[1.0, 0.0, 1.0, 0.0], request=[0, 0, 1, 1])
+    student = Scores(logit=torch.tensor([2.0, 0.0, 2.0, 0.0]))
+    teacher = Scores(logit=torch.tensor([2.0, 0.0, 0.0, 2.0]))
+    sharper = subject("list.softmax_kl", {"temperature": 1.5}).loss(student, teacher, batch)  # w = 0 and 1
+    settings = OBJECTIVES["list.dynamic_temperature"].settings({"temperature": 2.0, "beta": 1.0})
+    moving = subject("list.dynamic_temperature", settings).loss(student, teacher, batch)
+    assert torch.allclose(moving, sharper)

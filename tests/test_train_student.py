@@ -154,6 +154,22 @@ def test_a_reshaped_student_comes_back_from_disk_as_it_was(world, tmp_path, tiny
     assert read_json(done.folders["distil"] / "students.json")["rows_per_s"]["control"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [{"assistant": 0.25}, {"history": "mean", "depth": 2}])
+def test_a_reshaped_student_ships(tmp_path, tiny_log, shape):
+    """The export step refuses a bundle that scores otherwise than torch."""
+    run = make_run(tiny_log, tmp_path, student=STUDENT, recipe={"terms": ["point.soft_bce"], "student": shape})
+    assert run_all(run, until="export").did[-1] == "export"
+
+
+def test_hints_are_learnt_from_stored_hidden_vectors(tmp_path, tiny_log):
+    recipe = {"terms": ["label.bce", {"use": "feature.hint", "weight": 0.1}]}
+    run = make_run(tiny_log, tmp_path, student=STUDENT, score={"hidden": "float16"}, recipe=recipe)
+    done = run_all(run, until="distil")
+    curve = read_json(done.folders["distil"] / "students.json")["curves"]["student"][0]
+    assert curve[-1]["losses"]["feature.hint"] > 0
+
+
 def test_scores_that_are_not_there_are_told_before_training(world):
     section = RecipeSection.model_validate({"scores": "out_of_fold", "terms": ["point.soft_bce"]})
     with pytest.raises(BadInput, match=r"recipe.scores: out_of_fold: wanted a score store .*; use scores: in_sample"):

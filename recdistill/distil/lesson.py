@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -243,8 +243,9 @@ def _mean(plugin: Plugin, loss: Tensor, weight_N: Tensor, batch: Batch) -> Tenso
 
 
 def _take(batch: Batch, chosen_N: Tensor) -> Batch:
-    names = ("ids", "dense", "label", "weight", "offset", "request", "row_id")
-    return replace(batch, teacher=None, **{name: getattr(batch, name)[chosen_N] for name in names})
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    taken: dict[str, Any] = {name: v[chosen_N] for name, v in values.items() if isinstance(v, Tensor)}
+    return replace(batch, teacher=None, **taken)
 
 
 def _spread(part: Tensor, chosen_N: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Continuation: regression on the teacher's logit, first shrunk to the base rate, within a margin that costs nothing.
 
-    L_i = max(0, (z_i - c - phi (t_i - c))^2 - margin phi),    c the logit of the base rate
+    L_i = max(0, (z_i - c - phi (t_i - c))^2 - m_i phi),    c the logit of the base rate,    m_i = margin or v_i
 
 phi rises to 1 over the training: use schedules/continuation.py. Source: Jafari et al., Continuation KD (Findings of
 EMNLP 2022, arXiv 2212.05998), with c = 0. Differs: shrinks toward the base rate, as a target near 0 would push an early
-student to a probability of one half. margin: the variance of the teacher's logit from seed to seed, in squared logits:
-what lies within it is the teacher's own noise.
+student to a probability of one half. The margin is the teacher's own noise: `margin` in squared logits or, where none
+is given, the variance v_i between the members of an ensemble that was stored with the row's score; 0 of a single
+teacher.
 
 >>> rows = Batch.example(label=[1.0, 0.0])
 >>> loss = Continuation(Facts(base_rate=-1.0), margin=0.5)
@@ -28,13 +29,14 @@ NEEDS = {"teacher"}
 
 
 class Continuation(nn.Module):
-    """margin: in squared logits."""
+    """margin: in squared logits; None takes the variance that is stored."""
 
-    def __init__(self, facts: Facts, *, margin: Annotated[float, Field(ge=0)] = 0.0) -> None:
+    def __init__(self, facts: Facts, *, margin: Annotated[float, Field(ge=0)] | None = None) -> None:
         super().__init__()
         self.base_rate, self.margin = facts.base_rate, margin
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, phi: float = 1.0) -> Tensor:
         """[N] loss per row, in squared logits."""
         gap_N = student.logit - self.base_rate - phi * (teacher.logit - self.base_rate)
-        return (gap_N.square() - self.margin * phi).clamp_min(0.0)
+        noise = teacher.variance if self.margin is None else self.margin
+        return (gap_N.square() - phi * (0.0 if noise is None else noise)).clamp_min(0.0)
