@@ -1,6 +1,5 @@
 """What prepare would make of a log, counted without it: equal to what prepare makes, whatever the features are."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import log_table, write_log
@@ -28,8 +27,10 @@ def both(tmp_path, tiny_run):
     """A function: the estimate of a run on a random log, and what prepare writes of it."""
     log = write_log(tmp_path / "log", {"a.parquet": log_table(900), "b.parquet": log_table(300, seed=1)})
 
-    def build(data=None, **features):
-        run = tiny_run(data={"source": str(log), **(data or {})}, features={"dense": [], "history": None, **features})
+    def build(data=None, seed=1, **features):
+        run = tiny_run(
+            seed=seed, data={"source": str(log), **(data or {})}, features={"dense": [], "history": None, **features}
+        )
         found = estimate(run, open_checked(run))
         out = tmp_path / "out"
         out.mkdir()
@@ -65,12 +66,28 @@ def test_only_rows_inside_the_data_window_count(both):
     assert sum(found.num_rows.values()) < 1200
 
 
-def test_negatives_that_are_left_out_are_so_many_as_expected(both):
-    found, windows = both(data={"keep_negatives": 0.25}, ids=["item_id"])
-    kept, expected = len(windows["train"]), found.num_rows["train"]
-    positives = int(windows["train"]["label"].sum())
-    assert abs(kept - expected) < 5 * np.sqrt((expected - positives) * 4 * 0.25 * 0.75)
-    assert found.num_rows["test"] == len(windows["test"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_negatives_that_are_left_out_do_not_count(both, seed):
+    found, windows = both(data={"keep_negatives": 0.25}, seed=seed, ids=["item_id", "user_id"])
+    assert found.num_rows == {name: len(rows) for name, rows in windows.items()}
+    assert found.num_rows["train"] < 2 * windows["train"]["label"].sum()
+    assert found.layout == windows["train"].layout
+
+
+def test_drawn_negatives_are_rows_but_no_events(tmp_path, tiny_run):
+    table = log_table(600, clicked=None, categories=None, price=None)
+    log = write_log(tmp_path / "log", {"a.parquet": table})
+    data = {"source": str(log), "label": {"column": "sampled_label"}, "negatives": {"item": "item_id", "per_positive": 2}}
+    history = {"item": "item_id", "outcomes": [], "length": 4}
+    run = tiny_run(data=data, features={"ids": ["item_id", "user_id"], "dense": [], "history": history})
+    found = estimate(run, open_checked(run))
+    out = tmp_path / "out"
+    out.mkdir()
+    prepare(run, {}, out)
+    windows = {name: open_rows(out, name) for name in ("train", "valid", "test")}
+    assert found.num_rows == {name: len(rows) for name, rows in windows.items()}
+    assert sum(found.num_rows.values()) > found.num_events == len(windows["train"].events["history.item_id"])
+    assert found.layout == windows["train"].layout
 
 
 def test_above_its_limit_the_number_of_values_is_estimated(both, monkeypatch):

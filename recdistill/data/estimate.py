@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from recdistill.config import Run
 from recdistill.config_data import Data
 from recdistill.config_features import IdColumn
-from recdistill.data.columns import Source, column, source_of
+from recdistill.data.columns import Source, column, numbers, source_of
 from recdistill.data.contract.outside import is_list
 from recdistill.data.encoder import layout_of
 from recdistill.data.inspect.counting import Counter
 from recdistill.data.log.listing import Log
 from recdistill.data.log.read import tables
 from recdistill.data.log.values import microseconds, plain_ids
+from recdistill.data.negatives.sampled import kept
 from recdistill.data.raw import in_window, label_of
-from recdistill.data.split import SPLITS, windows
+from recdistill.data.split import NOWHERE, SPLITS, windows
 from recdistill.types import FIRST_KNOWN, Layout
 
+EVENT = "event"  # the column of a log with drawn negatives that says which rows are events
 _ROWS = 262_144
 _EXACT = 1_000_000  # values of a column with counters of their own; above, their number is estimated
 
@@ -50,17 +52,23 @@ class _Size:
 def estimate(run: Run, log: Log) -> Estimate:
     """Read the times, then times, labels and id columns. BadInput for empty windows."""
     cut = windows(lambda: _times(run.data, log), run.data.split)
-    num_rows, num_events, counters = np.zeros(len(SPLITS)), 0, _counters(run)
-    data = run.data
-    needed = [data.time, data.label.column, *_columns(counters)]
-    for _, _, table in tables(log, list(dict.fromkeys(needed)), max_rows=_ROWS):
+    counters, data = _counters(run), run.data
+    num_rows, num_events = np.zeros(len(SPLITS), dtype=np.int64), 0
+    needed = [data.time, data.label.column, *_columns(counters)] + ([EVENT] if data.negatives is not None else [])
+    for file, first, table in tables(log, list(dict.fromkeys(needed)), max_rows=_ROWS):
         time = microseconds(column(table, data.time), data.time_unit)
-        which = np.where(in_window(data, time), cut.which(time), -1)
-        num_events += int((in_window(data, time) & (time < cut.end)).sum())
-        num_rows += _rows(data, table, which)
-        _count(counters, table.filter(pa.array(which == 0)))
+        inside = in_window(data, time) & (time < cut.end)
+        which = np.where(inside, cut.which(time), NOWHERE)
+        if data.keep_negatives < 1:
+            row_id = file.first_row + first + np.arange(table.num_rows)
+            label = label_of(data.label, column(table, data.label.column))
+            which = np.where((which == 0) & ~kept(row_id, label, data.keep_negatives, run.seed), NOWHERE, which)
+        happened = np.ones(len(which), dtype=bool) if data.negatives is None else numbers(column(table, EVENT)) > 0
+        num_rows += np.bincount(which + 1, minlength=len(SPLITS) + 1)[1:]
+        num_events += int((inside & happened).sum())
+        _count(counters, table.filter(pa.array((which == 0) & happened)))
     return Estimate(
-        num_rows={name: round(num) for name, num in zip(SPLITS, num_rows, strict=True)},
+        num_rows=dict(zip(SPLITS, num_rows.tolist(), strict=True)),
         num_events=num_events,
         layout=replace(layout_of(run.features, _sizes(run, counters)), tasks=tuple(task.name for task in data.tasks)),
     )
@@ -74,15 +82,6 @@ def _times(data: Data, log: Log) -> Iterator[Ints]:
     for _, _, table in tables(log, [data.time], max_rows=_ROWS):
         time = microseconds(column(table, data.time), data.time_unit)
         yield time[in_window(data, time)]
-
-
-def _rows(data: Data, table: pa.Table, which: Ints) -> NDArray[np.float64]:
-    """Rows of each window; of negatives that data.keep_negatives drops from the train window, how many are expected."""
-    found = np.bincount(which + 1, minlength=len(SPLITS) + 1)[1:].astype(np.float64)
-    if data.keep_negatives < 1:
-        negative = int((label_of(data.label, column(table, data.label.column))[which == 0] == 0).sum())
-        found[0] -= negative * (1 - data.keep_negatives)
-    return found
 
 
 def _counters(run: Run) -> dict[str, tuple[list[Source], Counter]]:
