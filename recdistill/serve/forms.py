@@ -58,7 +58,7 @@ class Form:
     filled_each: Filled
     repeated: tuple[str, ...]
     borrowed: tuple[str, ...]
-    once_ids: tuple[IdReader, ...]
+    once_ids: tuple[tuple[slice, IdReader], ...]
     once_dense: tuple[tuple[int, DenseReader], ...]
     together: Columns | None
     each_ids: tuple[IdReader, ...]
@@ -187,7 +187,7 @@ class Forms:
             filled_each=tuple((n, filled[n]) for n in sorted(read & filled.keys()) if where[n] is Role.EACH),
             repeated=tuple(n for n in sorted(read) if where[n] is Role.ONCE),
             borrowed=tuple(n for n in sorted(read | keys) if where[n] is Role.ITEM),
-            once_ids=tuple(r for r, role in role_of.items() if role is Role.ONCE),
+            once_ids=tuple((r.feature.columns, r) for r, role in role_of.items() if role is Role.ONCE),
             once_dense=tuple((p, n) for p, n in self.dense.items() if number_role[p] is Role.ONCE),
             together=None if not quick else self._together(quick),
             each_ids=tuple(each),

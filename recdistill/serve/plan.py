@@ -30,6 +30,7 @@ class Plan:
     """A session. ids and dense: the columns that it reads of each candidate. kept: what it reads beside a request."""
 
     session: Any
+    output: str
     ids: tuple[int, ...]
     dense: tuple[int, ...]
     inputs: frozenset[str]
@@ -39,7 +40,7 @@ class Plan:
         """[C] logits. given: once_ids [1, K], once_dense [1, D], ids [C, K], dense [C, D], item [C]."""
         feeds = {name: value for name, value in given.items() if name in self.inputs}
         feeds.update(self.kept)
-        found: Floats = self.session.run(None, feeds)[0]
+        found: Floats = self.session.run([self.output], feeds)[0]
         return found
 
 
@@ -84,6 +85,7 @@ class Planner:
         """The plain graph, which reads all columns of every candidate."""
         return Plan(
             session=self.plain,
+            output=self.graph.output,
             ids=tuple(range(len(self.limits))),
             dense=tuple(range(len(self.layout.dense))),
             inputs=frozenset(value.name for value in self.plain.get_inputs()),
@@ -121,6 +123,7 @@ class Planner:
         known = self.tables.arrays | kept
         return Plan(
             session=run,
+            output=self.graph.output,
             ids=self._columns(cut, nodes, "ids"),
             dense=self._columns(cut, nodes, "dense"),
             inputs=inputs,

@@ -112,8 +112,8 @@ class Scorer:
         if form.filled_once:
             user = {**user, **{name: table.value(name, user[table.key]) for name, table in form.filled_once}}
         row = [0] * layout.num_id_columns
-        for reader in form.once_ids:
-            row[reader.feature.columns] = reader.once(user)
+        for columns, reader in form.once_ids:
+            row[columns] = reader.once(user)
         once_ids = np.array([row], dtype=np.int64)
         once_dense = np.zeros((1, len(layout.dense)), dtype=np.float32)
         for place, number in form.once_dense:
