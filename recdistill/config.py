@@ -131,6 +131,18 @@ class Run(Section):
             raise PydanticCustomError("hidden", message)
         return self
 
+    @model_validator(mode="after")
+    def _task_weights(self) -> Self:
+        wanted = 1 + len(self.data.tasks)
+        found = {len(teacher.task_weight) for teacher in self.teacher.every_kind} - {0, wanted}
+        if found:
+            raise PydanticCustomError(
+                "task_weight",
+                "teacher.task_weight: wanted {wanted} (data.label and each of data.tasks) or none, found {found}",
+                {"wanted": wanted, "found": ", ".join(map(str, sorted(found)))},
+            )
+        return self
+
     @property
     def folder(self) -> str:
         return self.root or f"runs/{self.name}"

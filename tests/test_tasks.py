@@ -109,3 +109,15 @@ def test_a_teacher_of_two_tasks_learns_the_second_from_the_rows_that_have_it(two
     assert torch.equal(has, batch.label == 1)
     assert plain_auc(scores.tasks[has, 1].numpy(), batch.tasks[has, 1].numpy()) > 0.95
     assert plain_auc(scores.logit.numpy(), batch.label.numpy()) > 0.52
+
+
+@pytest.mark.parametrize(
+    ("weights", "fits"), [([], True), ([1.0, 0.5], True), ([1.0], False), ([1.0, 1.0, 1.0], False)]
+)
+def test_weights_are_one_per_task_or_none(tmp_path, weights, fits):
+    settings = {"data": {"tasks": [{"name": "kept", "column": "kept"}]}, "teacher": {"task_weight": weights}}
+    if fits:
+        assert make_run(tmp_path, tmp_path, **settings).teacher.task_weight == weights
+    else:
+        with pytest.raises(ValueError, match=r"teacher.task_weight: wanted 2 .* found [13]"):
+            make_run(tmp_path, tmp_path, **settings)
