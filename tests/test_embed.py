@@ -36,21 +36,13 @@ def some_ids(layout, absent, num_rows=33):
 def expected(embed, layout, ids):
     """Row by row and feature by feature: the mean of the vectors of the ids that are there, 0 where none is."""
     out = torch.zeros(len(ids), len(layout.ids), WIDTH)
-    order = [f for features in by_table(layout).values() for f in features]
-    for place, one in enumerate(order):
+    for place, one in enumerate(layout.ids):
         rows = embed.bag_tables.embedding_bags[one.table].weight
         for row in range(len(ids)):
             there = [int(i) for i in ids[row, one.columns] if i != ABSENT]
             if there:
                 out[row, place] = rows[there].mean(dim=0)
     return out
-
-
-def by_table(layout):
-    grouped = {}
-    for one in layout.ids:
-        grouped.setdefault(one.table, []).append(one)
-    return grouped
 
 
 @each_layout
