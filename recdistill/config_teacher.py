@@ -69,7 +69,8 @@ class Teacher(Training):
     """How tables may be spread over processes; the planner takes the fastest for each. data_parallel copies a table of
     pooled features to every process, with the optimiser of the dense layers."""
     communication: Literal["fp32", "fp16", "int8"] = "fp32"
-    """What embeddings are sent as between processes; gradients go back in fp16 where it is not fp32."""
+    """What embeddings are sent as between processes; gradients go back in fp16 where it is not fp32. int8 wants a width
+    that is a multiple of 32, and no table is cut into columns with it."""
     members: Count = 1
     """Teachers of different seeds whose logits are averaged."""
     ensemble: list[dict[str, Any]] = []
@@ -101,6 +102,9 @@ class Teacher(Training):
             context = {"found": "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())}
             message = "ensemble: wanted settings of a teacher, found {found}"
             raise PydanticCustomError("ensemble", message, context) from None
+        if self.communication == "int8" and self.width % 32:
+            message = "width: wanted a multiple of 32 beside communication: int8, found {found}"
+            raise PydanticCustomError("width", message, {"found": str(self.width)})
         if self.batch_size % self.num_processes:
             context = {"size": str(self.batch_size), "num": str(self.num_processes)}
             message = "batch_size: wanted a multiple of ranks x hosts = {num}, found {size}"

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import make_run
+from pydantic import ValidationError
 
 from recdistill.data.batches import Batches, Position
 from recdistill.data.scores import open_scores
@@ -111,12 +112,18 @@ def test_four_processes_too_and_tables_in_columns(alone, tiny_log, tiny_prepared
 
 @pytest.mark.slow
 @pytest.mark.parametrize("communication", ["fp16", "int8"])
-def test_embeddings_may_be_sent_in_fewer_bits(alone, tiny_log, tiny_prepared, tmp_path, communication):
-    kinds = ["table_wise", "row_wise"]
-    _, folder = trained(tiny_log, tiny_prepared, tmp_path, ranks=2, sharding=kinds, communication=communication)
+def test_embeddings_may_be_sent_in_fewer_bits(tiny_log, tiny_prepared, tmp_path, communication):
+    teacher = {"ranks": 2, "width": 32, "sharding": ["table_wise", "row_wise"]}
+    whole = trained(tiny_log, tiny_prepared, tmp_path / "fp32", **teacher)[1]
+    fewer = trained(tiny_log, tiny_prepared, tmp_path / "fewer", **teacher, communication=communication)[1]
     with pytest.raises(AssertionError):
-        same_curve(alone[1], folder, loss=1e-7, auc=0)
-    same_curve(alone[1], folder, loss=5e-3, auc=0.02)
+        same_curve(whole, fewer, loss=1e-7, auc=0)
+    same_curve(whole, fewer, loss=5e-3, auc=0.02)
+
+
+def test_int8_wants_whole_rows_of_32_numbers(tiny_run):
+    with pytest.raises(ValidationError, match="width: wanted a multiple of 32 beside communication: int8, found 8"):
+        tiny_run(teacher={"communication": "int8"})
 
 
 def workers(module):

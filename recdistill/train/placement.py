@@ -109,12 +109,14 @@ def _constraints(model: nn.Module, topology: Topology, placement: Placement) -> 
         fused += [EmbeddingComputeKernel.FUSED_UVM_CACHING, EmbeddingComputeKernel.FUSED_UVM]
     found = {}
     for config, pooled in tables(model):
-        kinds = [kind for kind in placement.kinds if pooled or kind != "data_parallel"]
+        refused = {"data_parallel"} if not pooled else set()
+        refused |= {"column_wise"} if placement.communication == "int8" else set()  # sent by 32 numbers of a row
+        kinds = [kind for kind in placement.kinds if kind not in refused]
         if topology.world_size == 1 and set(kinds) & set(FUSED):
             kinds = ["table_wise"]  # one process holds all; the planner would draw, and the bits with it
         kernels = fused + ([EmbeddingComputeKernel.DENSE] if "data_parallel" in kinds else [])
         found[config.name] = ParameterConstraints(
-            sharding_types=list(kinds) or list(FUSED),
+            sharding_types=list(kinds) or ["table_wise"],
             compute_kernels=[kernel.value for kernel in kernels],
             min_partition=_LEAST_COLUMNS if topology.world_size > 1 and config.embedding_dim > _LEAST_COLUMNS else None,
         )
