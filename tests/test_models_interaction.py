@@ -1,10 +1,7 @@
 """Each interaction against its formula, written out on small numbers."""
 
-import math
-
 import pytest
 import torch
-from torch import nn
 
 from recdistill.models.embed import Fields, Shape
 from recdistill.models.interaction.dcnv2 import Dcnv2
@@ -159,31 +156,3 @@ def test_masknet_is_its_blocks_in_a_row_or_side_by_side(structure):
         y = torch.cat([by_hand(block, x, y) for block in layer.blocks], dim=1)
     assert torch.allclose(layer(given), y, atol=1e-5)
     assert layer.blocks[0].mask[0].out_features == (F * E + D) // 2
-
-
-def test_a_mixture_of_one_expert_with_full_rank_and_no_nonlinearity_is_the_full_cross():
-    torch.manual_seed(0)
-    full = Cross(5, 2)
-    mixture = CrossMixture(5, 2, rank=5, experts=1, nonlinearity=nn.Identity())
-    with torch.no_grad():
-        for layer, down, core, up in zip(full.layers, mixture.down, mixture.core, mixture.up, strict=True):
-            core.copy_(torch.randn(1, 5, 5))
-            up.weight.copy_(layer.weight @ torch.linalg.inv(core[0] @ down.weight))
-            up.bias.copy_(layer.bias)
-    x = torch.randn(N, 5)
-    assert torch.allclose(mixture(x), full(x), atol=1e-3)
-
-
-def test_a_mixture_is_its_equation_expert_by_expert():
-    torch.manual_seed(0)
-    mixture = CrossMixture(5, 1, rank=2, experts=3)
-    x = torch.randn(N, 5)
-    (down,), (core,), (up,), (gate,) = mixture.down, mixture.core, mixture.up, mixture.gate
-    p = torch.softmax(x @ gate.weight.T, dim=1)
-    total = x.clone()
-    for i in range(3):
-        part = slice(2 * i, 2 * i + 2)
-        low = torch.tanh(torch.tanh(x @ down.weight[part].T) @ core[i].T)
-        total = total + p[:, i : i + 1] * x * (low @ up.weight[:, part].T + up.bias)
-    assert torch.allclose(mixture(x), total, atol=1e-5)
-    assert math.isclose(p.sum().item(), N, rel_tol=1e-5)

@@ -1,11 +1,13 @@
 """The shared layers against their formulas, written out."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from recdistill.models.history.target_attention import TargetAttention
-from recdistill.models.layers import Cross, tower
+from recdistill.models.layers import Cross, CrossMixture, tower
 
 N, T, E, H = 5, 4, 3, 6
 
@@ -118,3 +120,31 @@ def test_a_tower_is_linear_and_relu_with_dropout_only_where_asked():
     assert [layer.out_features for layer in tower(3, [4, 2]) if isinstance(layer, nn.Linear)] == [4, 2]
     x = torch.randn(2, 3)
     assert torch.equal(tower(3, [])(x), x)
+
+
+def test_a_mixture_of_one_expert_with_full_rank_and_no_nonlinearity_is_the_full_cross():
+    torch.manual_seed(0)
+    full = Cross(5, 2)
+    mixture = CrossMixture(5, 2, rank=5, experts=1, nonlinearity=nn.Identity())
+    with torch.no_grad():
+        for layer, down, core, up in zip(full.layers, mixture.down, mixture.core, mixture.up, strict=True):
+            core.copy_(torch.randn(1, 5, 5))
+            up.weight.copy_(layer.weight @ torch.linalg.inv(core[0] @ down.weight))
+            up.bias.copy_(layer.bias)
+    x = torch.randn(N, 5)
+    assert torch.allclose(mixture(x), full(x), atol=1e-3)
+
+
+def test_a_mixture_is_its_equation_expert_by_expert():
+    torch.manual_seed(0)
+    mixture = CrossMixture(5, 1, rank=2, experts=3)
+    x = torch.randn(N, 5)
+    (down,), (core,), (up,), (gate,) = mixture.down, mixture.core, mixture.up, mixture.gate
+    p = torch.softmax(x @ gate.weight.T, dim=1)
+    total = x.clone()
+    for i in range(3):
+        part = slice(2 * i, 2 * i + 2)
+        low = torch.tanh(torch.tanh(x @ down.weight[part].T) @ core[i].T)
+        total = total + p[:, i : i + 1] * x * (low @ up.weight[:, part].T + up.bias)
+    assert torch.allclose(mixture(x), total, atol=1e-5)
+    assert math.isclose(p.sum().item(), N, rel_tol=1e-5)

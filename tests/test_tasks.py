@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_run
+from conftest import make_run, small_layout
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill.data.batches import Batches
@@ -18,7 +18,7 @@ from recdistill.metrics import plain_auc
 from recdistill.train.fit import build_teacher, fit_teacher
 from recdistill.train.shard import world
 from recdistill.train.tasks import multi_task_loss
-from recdistill.types import Batch, Scores
+from recdistill.types import Batch, Layout, Scores
 
 NONE = math.nan
 
@@ -121,3 +121,11 @@ def test_weights_are_one_per_task_or_none(tmp_path, weights, fits):
     else:
         with pytest.raises(ValueError, match=r"teacher.task_weight: wanted 2 .* found [13]"):
             make_run(tmp_path, tmp_path, **settings)
+
+
+def test_a_layout_names_the_tasks_and_one_written_before_has_none():
+    layout = dataclasses.replace(small_layout(), tasks=("kept", "shared"))
+    written = layout.to_json()
+    assert Layout.from_json(written) == layout
+    before = {name: value for name, value in written.items() if name != "tasks"}
+    assert Layout.from_json(before) == small_layout()
