@@ -234,7 +234,7 @@ cli.main()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS")
-@pytest.mark.parametrize("what", ["tables", "activations"])
+@pytest.mark.parametrize("what", ["tables", pytest.param("activations", marks=pytest.mark.slow)])
 def test_too_little_memory_is_one_message_with_what_takes_it_and_status_2(tiny_log, tmp_path, what):
     """The real command under a limit of the system's, 600 MiB above what the libraries take."""
     config = make_run(tiny_log, tmp_path).model_dump(mode="json", exclude_unset=True)

@@ -34,6 +34,7 @@ TEACHER = {
     "clip_norm": 1.0,
     "ema": 0.9,
 }
+STILL = {"use": "dcnv2", "layers": 1, "hidden": [16]}  # without dropout, which differs between ranks
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,27 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, tiny_l
 
     moments = [after(generator.random()) for _ in range(4)]
     assert kill_and_go_on(undisturbed, tiny_log, tmp_path, moments) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_two_ranks_that_were_killed_go_on_as_two_or_as_one(undisturbed, tiny_log, tmp_path, ranks):
+    """Not to the same bits, as sums are taken in another order, but step by step to about the same losses.
+
+    Where two become one, the first mean after it is without what the other rank had summed up since the last check.
+    """
+    shutil.copytree(undisturbed[0] / "run", tmp_path / "run")
+    write_config(tiny_log, tmp_path, ranks=2, interaction=STILL)
+    assert kill_when(tmp_path, lambda: len(steps(tmp_path)) >= 2)
+    run_all(write_config(tiny_log, tmp_path, ranks=ranks, interaction=STILL), until="train_teacher")
+    shutil.copytree(undisturbed[0] / "run", tmp_path / "alone" / "run")
+    run_all(write_config(tiny_log, tmp_path / "alone", interaction=STILL), until="train_teacher")
+    found, alone = (teacher(root)["curve"] for root in (tmp_path, tmp_path / "alone"))
+    assert len(alone) >= 4
+    assert [check["step"] for check in found] == [check["step"] for check in alone]
+    for one, other in zip(found, alone, strict=True):
+        assert one["valid_auc"] == pytest.approx(other["valid_auc"], abs=0.01)
+        assert one["losses"]["loss"] == pytest.approx(other["losses"]["loss"], rel=0.05)
 
 
 def teacher(root: Path):
