@@ -98,6 +98,10 @@ def test_frequent_values_have_wider_rows():
     assert wide[-1] < 8
     shares = [int(COUNTS.sort(descending=True).values[a:b].sum()) for a, b in pairwise(starts)]
     assert max(shares) - min(shares) <= 2001 + 5
+    order = COUNTS.argsort(descending=True, stable=True)
+    for block, start in enumerate(table.starts[1:], start=1):
+        own = table.wider[block - 1](table.rows[block].weight[0])
+        assert torch.allclose(read(table, order[start : start + 1])[0], own.detach())
     most = int(COUNTS.argmax())
     assert torch.equal(read(table, [most])[0], table.rows[0].weight[0].detach())
 
