@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,10 +27,10 @@ def launch(module: str, run: Run, inputs: Mapping[str, Path], out: Path) -> None
     them raised is raised here; so it is where they died too often, or where several hosts have no place to meet.
     """
     folder = Path(run.folder) / "jobs"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     job = folder / f"{module.rpartition('.')[2]}.json"
     problems = problems_of(job)
-    problems.unlink(missing_ok=True)
     own = psutil.Process()
     write_json(
         job,
@@ -41,10 +42,12 @@ def launch(module: str, run: Run, inputs: Mapping[str, Path], out: Path) -> None
             "level": logger.getEffectiveLevel(),
         },
     )
-    command = _command(module, run, job)
-    status = subprocess.run(command, env=_environment(run), check=False).returncode
-    if problems.is_file():
-        raise BadInput(read_json(problems))
+    try:
+        status = subprocess.run(_command(module, run, job), env=_environment(run), check=False).returncode
+        if problems.is_file():
+            raise BadInput(read_json(problems))
+    finally:
+        shutil.rmtree(folder)
     if status:
         found = f"exit status {status} after {run.teacher.restarts} restarts"
         remedy = "see what they said; another run goes on from the last snapshot"
