@@ -98,6 +98,18 @@ def test_strings_that_are_few_come_as_dictionaries_and_others_do_not(tmp_path):
     assert read(log, "country")["country"].type == pa.string()
 
 
+def test_row_groups_with_dictionaries_of_their_own_come_together(tmp_path):
+    """Each row group of 100 holds other words than the one before it, in a dictionary of its own."""
+    words = pa.array([f"a word of group {row // 100} and {row % 3}" for row in range(1000)])
+    write_log(tmp_path, {"a.parquet": pa.table({"word": words})}, row_group_size=100)
+    found = [(first, table) for _, first, table in tables(open_log(str(tmp_path)), ["word"], max_rows=250)]
+    assert [first for first, _ in found] == [0, 200, 400, 600, 800]
+    for first, table in found:
+        assert table["word"].num_chunks == 1
+        assert pa.types.is_dictionary(table["word"].type)
+        assert table["word"].to_pylist() == words[first : first + 200].to_pylist()
+
+
 def test_a_file_that_gives_other_rows_than_its_footer_says_is_refused(tmp_path):
     log = open_log(str(write_log(tmp_path, {"a.parquet": log_table(9)}, row_group_size=3)))
     (file,) = log.files

@@ -44,9 +44,22 @@ def scan(
         file.seek(0)
         options = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": _READ_BYTES}
         with pq.ParquetFile(file, read_dictionary=names, **options) as parquet:
-            for batch in parquet.iter_batches(rows, columns=list(columns), use_threads=pa.cpu_count() > 1):
-                batch.validate(full=True)
-                yield pa.Table.from_batches([batch])
+            yield from _together(
+                parquet.iter_batches(rows, columns=list(columns), use_threads=pa.cpu_count() > 1), rows
+            )
+
+
+def _together(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Up to `rows` rows at a time: row groups with dictionaries of their own come one by one."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        batch.validate(full=True)
+        if held and sum(len(one) for one in held) + len(batch) > rows:
+            yield pa.Table.from_batches(held).combine_chunks()
+            held = []
+        held.append(batch)
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()
 
 
 def _compact(metadata: pq.FileMetaData, columns: Sequence[str], types: Types) -> list[str]:
