@@ -5,6 +5,7 @@ import doctest
 import importlib
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ ROOT = Path(recdistill.__file__).parent
 PLUGINS = {path for kind in GRAMMAR for path in find(kind).values()}
 IN_PLUGINS = {"math": math, "torch": torch, "Batch": Batch, "Scores": Scores, "replace": dataclasses.replace}
 IN_PLUGINS |= {"Facts": Facts, "Widths": Widths, "Popularity": Popularity, "RowLogits": RowLogits, "Inside": Inside}
+IN_PLUGINS |= {"SimpleNamespace": SimpleNamespace}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 
 

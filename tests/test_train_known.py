@@ -1,18 +1,20 @@
 """What plug-ins are told before training, the warm start, the live teacher, the earlier run and the carved student."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_run, small_batch, small_layout
+from conftest import make_run, small_batch, small_layout, the_line
 from torch import nn
 
 from recdistill.config_student import Mlp
 from recdistill.data.batches import Batches
 from recdistill.data.scores import open_scores
 from recdistill.data.store import open_rows
+from recdistill.distil.facts import Facts, Widths
 from recdistill.models.carve import carve
 from recdistill.models.student import StudentModel
 from recdistill.pipeline import run_all
@@ -83,6 +85,29 @@ def test_widths_are_those_of_a_forward_pass(world, rows):
     assert (found.pooled, found.hidden) == (seen[0], hidden.shape[1])
     assert found.pooled == len(found.fields) * found.field + len(rows.layout.dense)
     assert found.fields[-1] == "history"
+
+
+@pytest.mark.parametrize(
+    ("student", "needs", "words"),
+    [
+        ({"interaction": "fm"}, {"pooled"}, ("student.interaction", "found fm")),
+        ({"interaction": {"use": "two_tower", "user": ["country"]}}, {"blocks"}, ("student.interaction", "two_tower")),
+    ],
+)
+def test_a_student_without_such_an_inside_is_refused(tiny_log, tmp_path, rows, student, needs, words):
+    run = make_run(tiny_log, tmp_path, student=student)
+    with pytest.raises(BadInput) as caught:
+        widths(run, build_student(run, rows.layout, {}, AS_DESCRIBED), frozenset(needs))
+    the_line(caught.value.problems, *words)
+
+
+def test_objectives_refuse_a_student_that_has_nothing_to_compare():
+    none = Widths(fields=(), field=0, pooled=3, blocks=(), hidden=3)
+    facts = Facts(student=none, teacher=Widths(fields=("a",), field=2, pooled=2, blocks=(4,), hidden=4))
+    for name, words in (("feature.attention", "student.tables"), ("point.block_probes", "student.tower")):
+        with pytest.raises(BadInput) as caught:
+            load_all("objectives")[name].make(facts)
+        the_line(caught.value.problems, words)
 
 
 # The live teacher.
@@ -176,8 +201,6 @@ def test_a_warm_start_of_strange_tables_or_names_is_refused(world, tiny_log, row
 
 def test_an_earlier_run_gives_the_logits_of_its_teacher_and_of_what_it_shipped(world):
     run, folders = world
-    from pathlib import Path
-
     found = earlier(run, Path(run.folder))
     student = open_student(run, open_rows(folders["prepare"], "test").layout, folders["distil"], "student", 0)
     for split in ("train", "test"):

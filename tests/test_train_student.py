@@ -128,6 +128,16 @@ def test_frozen_tables_stay_the_teachers_projection_and_warm_ones_move(world):
         assert torch.allclose(frozen.weights[name].mean(dim=0), torch.zeros(1), atol=1e-5)  # a projection is centred
 
 
+def test_gradients_are_learnt_over_frozen_tables_too(world):
+    settings = {
+        "init": "teacher_pca",
+        "trains_tables": False,
+        "teacher": "live",
+        "terms": ["label.bce", "feature.gradient"],
+    }
+    assert fit(world, RecipeSection.model_validate(settings)).curve[-1].losses["feature.gradient"] > 0
+
+
 def test_the_curve_holds_rho_and_lambda(world):
     section = RecipeSection.model_validate({"terms": [{"use": "point.variance_reduction", "groups": 3}]})
     losses = fit(world, section).curve[-1].losses

@@ -63,6 +63,8 @@ class Watched:
 
     def _keep_input(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
         self._pooled, self._blocks = given[0], []
+        if torch.is_grad_enabled() and not self._pooled.requires_grad:
+            self._pooled.requires_grad_()  # of frozen tables: an objective may want the gradient at them all the same
 
     def _keep_block(self, module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
         self._blocks.append(out)

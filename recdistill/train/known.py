@@ -74,6 +74,9 @@ def widths(run: Run, student: Ranker, needs: frozenset[str]) -> Widths:
             raise BadInput(problem(where, wanted=wanted, found="two_tower", remedy=remedy))
         assert isinstance(run.student.interaction, TwoTower)
         return Widths(fields=(), field=0, pooled=0, blocks=(), hidden=run.student.interaction.width)
+    if student.pairs is not None and "pooled" in needs:
+        where, wanted = "student.interaction", "a logit by the tower alone, which the recipe asks at other vectors"
+        raise BadInput(problem(where, wanted=wanted, found="fm", remedy="use interaction: mlp, or another recipe"))
     blocks = tuple(layer.out_features for layer in student.tower.modules() if isinstance(layer, torch.nn.Linear))
     names = [feature.name for feature in student.read] + (["history"] if student.history is not None else [])
     own = {student.tables.width(feature) for feature in student.read}

@@ -21,13 +21,14 @@ from torch.nn.functional import normalize
 
 from recdistill.distil.facts import Facts
 from recdistill.distil.inside import Inside
+from recdistill.problems import BadInput, problem
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "live_teacher", "pooled"}
 
 
 class Attention(nn.Module):
-    """own, theirs: places of the fields that both read."""
+    """own, theirs: places of the fields that both read. BadInput where there are none."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
@@ -35,7 +36,10 @@ class Attention(nn.Module):
         assert student is not None
         assert teacher is not None
         both = [name for name in student.fields if name in teacher.fields]
-        assert both, "student and teacher read no field in common"
+        if not both:
+            where, remedy = "student.tables", "give all tables one width, or use another recipe"
+            wanted = "fields of one width that the teacher reads too"
+            raise BadInput(problem(where, wanted=wanted, found=", ".join(student.fields) or "none", remedy=remedy))
         self.width = student.field
         self.own = [student.fields.index(name) for name in both]
         self.theirs = [teacher.fields.index(name) for name in both]

@@ -21,17 +21,21 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill.distil.facts import Facts
 from recdistill.distil.inside import Inside
+from recdistill.problems import BadInput, problem
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "blocks"}
 
 
 class BlockProbes(nn.Module):
-    """A probe a block."""
+    """A probe a block. BadInput for a student without hidden layers."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         assert facts.student is not None
+        if not facts.student.blocks:
+            remedy = "give it a layer, or use another recipe"
+            raise BadInput(problem("student.tower", wanted="a hidden layer to probe", found="none", remedy=remedy))
         self.probes = nn.ModuleList(nn.Linear(width, 1) for width in facts.student.blocks)
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, inside: Inside) -> Tensor:
