@@ -45,3 +45,8 @@ def test_a_longer_history_costs_more():
     found, wider = cost(), cost(dataclasses.replace(LAYOUT, ids=(*LAYOUT.pooled, *longer)))
     assert wider.forward > found.forward
     assert wider.parameters == found.parameters
+
+
+def test_every_number_between_two_layers_is_kept_and_no_weight():
+    small, large = (cost(interaction={"use": "mlp", "hidden": [units]}).activation_bytes for units in (16, 48))
+    assert large - small == 4 * (48 - 16)  # what ReLU gives, in float32, kept once though two layers want it
