@@ -77,7 +77,8 @@ def test_negatives_that_are_left_out_do_not_count(both, seed):
 def test_drawn_negatives_are_rows_but_no_events(tmp_path, tiny_run):
     table = log_table(600, clicked=None, categories=None, price=None)
     log = write_log(tmp_path / "log", {"a.parquet": table})
-    data = {"source": str(log), "label": {"column": "sampled_label"}, "negatives": {"item": "item_id", "per_positive": 2}}
+    negatives = {"item": "item_id", "per_positive": 2}
+    data = {"source": str(log), "label": {"column": "sampled_label"}, "negatives": negatives}
     history = {"item": "item_id", "outcomes": [], "length": 4}
     run = tiny_run(data=data, features={"ids": ["item_id", "user_id"], "dense": [], "history": history})
     found = estimate(run, open_checked(run))
