@@ -126,12 +126,12 @@ def test_int8_wants_whole_rows_of_32_numbers(tiny_run):
         tiny_run(teacher={"communication": "int8"})
 
 
-def workers(module):
-    """Rank -> process of the job's workers on this machine."""
+def workers(root):
+    """Rank -> process of the workers whose job lies under this folder."""
     found = {}
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "torch.distributed.run" in line or module not in line:
+        if "torch.distributed.run" in line or not any(part.startswith(f"{root}/run/jobs") for part in line):
             continue
         with contextlib.suppress(psutil.Error):
             if "RANK" in process.environ():
@@ -152,14 +152,14 @@ def wait_for(found, seconds=120):
 def test_a_killed_rank_ends_the_job_which_goes_on_from_its_last_snapshot(tiny_log, tiny_prepared, tmp_path, capfd):
     logging.getLogger("recdistill").setLevel(logging.INFO)
     teacher = {**TEACHER, "epochs": 3, "ranks": 2, "sharding": ["table_wise", "row_wise"]}
-    teacher |= {"snapshot_every": 4, "patience": 9}
+    teacher |= {"snapshot_every": 4, "patience": 9, "restarts": 1}
     undisturbed = trained(tiny_log, tiny_prepared, tmp_path / "undisturbed", **teacher)[1]
     capfd.readouterr()
     killed = []
 
     def kill():
         wait_for(lambda: list((tmp_path / "killed/run/snapshots").glob("*/step-*")))
-        killed.append(workers("recdistill.train.teacher")[1])
+        killed.append(workers(tmp_path / "killed")[1])
         killed[0].kill()
         killed.append(time.monotonic())
 
@@ -180,7 +180,7 @@ def test_a_killed_rank_ends_the_job_which_goes_on_from_its_last_snapshot(tiny_lo
 @pytest.mark.slow
 def test_processes_that_die_too_often_are_told_in_one_line(tiny_log, tiny_prepared, tmp_path):
     def kill():
-        wait_for(lambda: workers("recdistill.train.teacher").get(0)).kill()
+        wait_for(lambda: workers(tmp_path).get(0)).kill()
 
     threading.Thread(target=kill).start()
     with pytest.raises(BadInput, match="wanted processes that end well, found exit status 1 after 0 restarts"):
@@ -205,14 +205,14 @@ def test_the_processes_end_when_nobody_waits_for_them(tiny_log, tiny_prepared, t
     command = [sys.executable, "-c", program, str(tiny_log), str(tiny_prepared), str(tmp_path)]
     launcher = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: len(workers("recdistill.train.teacher")) == 2)
-        found = workers("recdistill.train.teacher")
+        wait_for(lambda: len(workers(tmp_path)) == 2)
+        found = workers(tmp_path)
     finally:
         launcher.kill()
         launcher.wait()
     for process in found.values():
         process.wait(timeout=60)
-    wait_for(lambda: not workers("recdistill.train.teacher"), 120)
+    wait_for(lambda: not workers(tmp_path), 120)
 
 
 @pytest.mark.slow

@@ -17,6 +17,9 @@ from recdistill.problems import BadInput, problem
 from recdistill.train.progress import logger
 
 RENDEZVOUS = "RECDISTILL_RENDEZVOUS"
+# A store of its own for every attempt: a shared one still holds the addresses of processes that died, and torch 2.13
+# looks them up, so that those begun again wait for them.
+_OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 _QUIET = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
 
 
@@ -73,7 +76,8 @@ def _command(module: str, run: Run, job: Path) -> list[str]:
         command += [f"--rdzv-endpoint={_meeting()}"]
     command += ["-m", module, str(job.absolute())]
     if teacher.hosts > 1:
-        logger.info("on each of the other hosts, with the same folders: %s", " ".join(command))
+        settings = ["env", *(f"{name}={value}" for name, value in _OWN_STORE.items())]
+        logger.info("on each of the other hosts, with the same folders: %s", " ".join([*settings, *command]))
     return command
 
 
@@ -89,4 +93,4 @@ def _meeting() -> str:
 def _environment(run: Run) -> dict[str, str]:
     """This process's, with quieter libraries; gloo on one host stays on the loopback."""
     own = {"GLOO_SOCKET_IFNAME": "lo"} if run.teacher.hosts == 1 and sys.platform == "linux" else {}
-    return {**_QUIET, **own, **os.environ}
+    return {**_QUIET, **own, **os.environ, **_OWN_STORE}
