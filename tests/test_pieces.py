@@ -36,6 +36,7 @@ def test_any_way_of_sharding_is_read_by_any_other(tmp_path, by, to):
         write_pieces(tmp_path, [piece], rank)
     stored = Stored(tmp_path)
     assert torch.equal(stored.whole("table"), TABLE)
+    assert torch.equal(stored.mapped("")["table"], TABLE)
     wanted, empty = cut(*WAYS[to]), cut(*WAYS[to], tensor=torch.zeros(7, 5))
     for piece, right in zip(empty, wanted, strict=True):
         stored.fill(piece)
@@ -67,6 +68,9 @@ def test_numbers_of_all_types_and_shapes_come_back_in_memory_of_their_own(tmp_pa
     for name, value in held.items():
         assert found[name].dtype == value.dtype
         assert torch.equal(found[name], value)
+    mapped = Stored(tmp_path).mapped("")
+    assert mapped.keys() == held.keys()
+    assert all(torch.equal(mapped[name], value) for name, value in held.items())
     found["half"][0] = 9  # the file stays as it is
     assert Stored(tmp_path).whole("half")[0] == 1
 

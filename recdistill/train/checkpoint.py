@@ -104,7 +104,7 @@ class Snapshots:
         """The weights kept under a name, whole; on other ranks than 0 none."""
         self.wait()
         self._refuse_damaged(self.folder / name)
-        return Stored(self.folder / name).wholes(_MODEL) if self.rank == 0 else {}
+        return Stored(self.folder / name).mapped(_MODEL) if self.rank == 0 else {}
 
     def restore(self, state: State) -> bool:
         """Put the newest sound snapshot back, weights and all; whether there was one. Every rank has to ask."""

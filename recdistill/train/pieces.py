@@ -111,6 +111,14 @@ class Stored:
         """All tensors whose name begins so, without the prefix."""
         return {name: self.whole(prefix + name) for name in self.names(prefix)}
 
+    def mapped(self, prefix: str) -> dict[str, Tensor]:
+        """The same to look at: what lies in one piece stays in its file, mapped, and takes no memory of its own."""
+        found = {name: self.entries[prefix + name] for name in self.names(prefix)}
+        return {
+            name: held[0].read() if held[0].size == held[0].whole else self.whole(prefix + name)
+            for name, held in found.items()
+        }
+
     def fill(self, piece: Piece) -> None:
         """Overwrite a live piece with what is stored of it. BadInput where that is not all of it."""
         found = [entry for entry in self.entries.get(piece.name, []) if entry.whole == piece.whole]
