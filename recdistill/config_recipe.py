@@ -101,6 +101,9 @@ class RecipeSection(Section):
     terms: Annotated[list[TermChoice], Field(min_length=1)]
     selection: SelectionChoice = SelectionChoice(use="all")
     schedule: ScheduleChoice = ScheduleChoice(use="constant")
+    unlabelled: bool = False
+    """Whether the candidates that the score step stored are learned from too (score.candidates), by the teacher's terms
+    alone, in the requests that they belong to."""
     stress: StressSection = StressSection()
     sweep: dict[str, list[Any]] = {}
     """Settings that a comparison tries one by one: {targets.0.sigma: [0.5, 1, 2]}."""
@@ -128,6 +131,10 @@ class RecipeSection(Section):
             found.append("wanted init: teacher_pca beside trains_tables: false, found fresh tables")
         if self.student.assistant is not None and needs & {"blocks", "pooled"}:
             found.append(f"wanted a student without assistant for {self._who('blocks', 'pooled')}")
+        if self.unlabelled and (self.teacher == "self" or "labels" in needs):
+            found.append(
+                "wanted unlabelled: true with a teacher that knows such rows and no edit by label, found otherwise"
+            )
         if not sum(term.weight for term in self.terms):
             found.append("wanted a term with a weight above 0")
         return found
@@ -158,6 +165,8 @@ class RecipeSection(Section):
             selection=self.selection.choice(),
             schedule=self.schedule.choice(),
             source=self.teacher,
+            unlabelled=self.unlabelled,
+            whole_requests=True if self.unlabelled else None,
             partner=None if partner is None else _partner(partner),
             stress=Stress(flip=self.stress.flip_positives, keep=self.stress.keep_positives),
         )

@@ -26,7 +26,7 @@ KNOWN_NEEDS = frozenset(
         "teacher",  # its scores
         "requests",  # whole requests in a batch; of an objective: its loss is one per request
         "batch",  # other rows of the batch, on which a row's value hangs
-        "labels",  # of a target: it edits the teacher by the label
+        "labels",  # of a target: it edits the teacher by the label; of a teacher's term: it learns the label too
         "hidden",  # the last hidden layers
         "blocks",  # the student's hidden layers
         "pooled",  # the student's pooled embeddings

@@ -15,6 +15,7 @@ from recdistill.distil.recipe import Recipe, Term
 from recdistill.distil.stress import Stress
 from recdistill.load import load
 from recdistill.plugins import choose
+from recdistill.train.unlabelled import joined
 from recdistill.types import Batch, Scores
 
 
@@ -422,6 +423,28 @@ def test_stress_changes_labels_of_positives_alike_in_student_and_control():
     assert kept.weight[500:].all()
     made = section(terms=[{"use": "point.soft_bce"}], stress={"flip_positives": 0.3})
     assert made.without_teacher().stress == made.stress == Stress(flip=0.3)
+
+
+def test_rows_without_a_label_are_learnt_from_by_the_teachers_terms_alone():
+    """Row 2 is a candidate: the label's term sees rows 0 and 1, the teacher's all three."""
+    batch = replace(rows(), label=torch.tensor([1.0, 0.0, float("nan")]))
+    named = losses(section(unlabelled=True, terms=["label.bce", "point.logit_mse"]), Free(STUDENT), batch, 0.0)
+    assert named["label.bce"].item() == pytest.approx(sum(BCE[:2]) / 2)
+    assert named["point.logit_mse"].item() == pytest.approx(sum(MSE) / 3)
+    assert section(unlabelled=True, terms=["point.logit_mse"]).shuffle == "requests"
+    for settings in ({"teacher": "self"}, {"targets": ["swap_wrong"]}):
+        assert "wanted unlabelled: true with a teacher" in refusal(unlabelled=True, terms=["list.clid"], **settings)
+
+
+def test_joined_rows_keep_what_both_have():
+    one, other = (
+        replace(Batch.example(label=[n, n]), teacher=Scores(logit=torch.full((2,), n), hidden=hidden))
+        for n, hidden in ((1.0, None), (0.0, torch.ones(2, 3)))
+    )
+    both = joined(one, other)
+    assert both.label.tolist() == both.teacher.logit.tolist() == [1, 1, 0, 0]
+    assert both.teacher.hidden is None
+    assert joined(one, replace(other, teacher=None)).teacher is None
 
 
 def test_the_control_sees_the_batches_of_its_student():

@@ -23,7 +23,8 @@ STUDENT = {"seeds": 1, "width": 4, "tower": [8, 6], "attention": 4}
 @pytest.fixture(scope="module")
 def world(tiny_log, tmp_path_factory):
     """(run, the folders that a student learns from) of a tiny run up to distil, which is its own yesterday."""
-    run = make_run(tiny_log, tmp_path_factory.mktemp("distil"), student=STUDENT)
+    score = {"candidates": {"per_request": 2, "by": "random", "item_columns": ["categories", "price"]}}
+    run = make_run(tiny_log, tmp_path_factory.mktemp("distil"), student=STUDENT, score=score)
     done = run_all(run, until="distil")
     return run, done.folders
 
@@ -136,6 +137,17 @@ def test_gradients_are_learnt_over_frozen_tables_too(world):
         "terms": ["label.bce", "feature.gradient"],
     }
     assert fit(world, RecipeSection.model_validate(settings)).curve[-1].losses["feature.gradient"] > 0
+
+
+def test_candidates_are_learnt_from_by_the_teachers_terms_alone(world, tiny_log, tmp_path):
+    """They change what the teacher's terms teach; a run that stored none says so."""
+    terms = ["label.bce", "list.softmax_kl"]
+    sections = [RecipeSection.model_validate({"unlabelled": it, "terms": terms}) for it in (True, False)]
+    more, shown = (fit(world, section).weights for section in sections)
+    assert not same(more, shown)
+    bare = make_run(tiny_log, tmp_path, student=STUDENT)
+    with pytest.raises(BadInput, match=r"score.candidates: wanted candidates to learn from, found none; write score"):
+        fit_student(bare, world[1], sections[0], 1, arm="student")
 
 
 def test_the_curve_holds_rho_and_lambda(world):

@@ -131,6 +131,8 @@ class Lesson(nn.Module):
         A row objective is averaged over rows by weight. A request objective is averaged over requests, each weighing as
         much as its rows together, so that a row counts the same in a short and in a long list.
         """
+        known_N = ~batch.label.isnan() if self.recipe.unlabelled else None
+        batch = batch if known_N is None else replace(batch, label=batch.label.nan_to_num(0.0))
         batch = self.recipe.stress(batch)
         now: Multipliers = self._schedule(progress)
         self._train_only(now.trains)
@@ -140,12 +142,12 @@ class Lesson(nn.Module):
         else:
             scores, inside = self._watched(batch, self._teacher)
         if not self._partner:
-            return self._weigh(scores, batch.teacher, batch, inside, progress, now)
+            return self._weigh(scores, batch.teacher, batch, inside, progress, now, known_N)
         partner: Scores = self._partner[0](batch.ids, batch.dense)
-        named = self._weigh(scores, partner.detach(), batch, inside, progress, now)
+        named = self._weigh(scores, partner.detach(), batch, inside, progress, now, known_N)
         assert self._other is not None
         other: Multipliers = self._other._schedule(progress)
-        theirs = self._other._weigh(partner, scores.detach(), batch, None, progress, other)
+        theirs = self._other._weigh(partner, scores.detach(), batch, None, progress, other, known_N)
         loss = named["loss"] + theirs.pop("loss")
         return {**named, "loss": loss, **{f"partner.{name}": value for name, value in theirs.items()}}
 
@@ -157,6 +159,7 @@ class Lesson(nn.Module):
         inside: Inside | None,
         progress: float,
         now: Multipliers,
+        known_N: Tensor | None,
     ) -> dict[str, Tensor]:
         seen = student.detach()
         weights = self._weights_before_the_teacher(seen, batch, progress)
@@ -172,6 +175,8 @@ class Lesson(nn.Module):
             if weight_N is None:
                 chosen_N = self._select(term.selection, replace(batch, teacher=teacher), seen, progress)
                 weight_N = batch.weight * chosen_N
+            if known_N is not None and not term.term.follows_teacher:
+                weight_N = weight_N * known_N
             target = None if teacher is None else self._edit(teacher, term.targets, batch, seen, moment)
             rows = replace(batch, teacher=target, weight=weight_N)
             extra = (inside,) if INSIDE & term.objective.plugin.needs else ()

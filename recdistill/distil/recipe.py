@@ -41,7 +41,8 @@ class Recipe:
 
     source: where the teacher's scores come from. partner: what a co-trained teacher learns from, its teacher being the
     student; None where nothing is co-trained. whole_requests: whether a batch holds requests whole; None where the
-    plug-ins' needs decide. stress: what is done to the labels of student and control alike.
+    plug-ins' needs decide. stress: what is done to the labels of student and control alike. unlabelled: whether there
+    are rows with a label of NaN, from which the teacher's terms alone are learned.
     """
 
     targets: Sequence[Choice]
@@ -52,6 +53,7 @@ class Recipe:
     partner: Recipe | None = None
     whole_requests: bool | None = None
     stress: Stress = UNHARMED
+    unlabelled: bool = False
 
     @property
     def needs(self) -> frozenset[str]:

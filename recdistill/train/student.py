@@ -32,6 +32,7 @@ from recdistill.train.predict import weights_name as teacher_weights
 from recdistill.train.progress import logger
 from recdistill.train.shape import AS_DESCRIBED, build_partner, build_student, optimisers, parts
 from recdistill.train.taught import Taught, live_teacher, taught
+from recdistill.train.unlabelled import Unlabelled
 from recdistill.train.warm_start import warm_start
 from recdistill.types import Batch, Layout
 
@@ -174,7 +175,10 @@ def _train(
         rows=rows, batch_size=run.student.batch_size, shuffle=recipe.shuffle, seed=seed, teacher=given.scores
     )
 
+    more = Unlabelled(run, inputs, scored=given.scores is not None) if recipe.unlabelled else None
+
     def losses(batch: Batch, progress: float) -> dict[str, Tensor]:
+        batch = batch if more is None else more.beside(batch)
         return pupil.lesson.losses(batch.to(device), progress)
 
     student = pupil.student

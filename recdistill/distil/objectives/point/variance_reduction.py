@@ -31,7 +31,7 @@ from recdistill.distil.facts import Facts
 from recdistill.distil.hashed import uniform
 from recdistill.types import Batch, Scores
 
-NEEDS = {"teacher", "item_popularity"}
+NEEDS = {"teacher", "item_popularity", "labels"}
 _PRIOR = 10.0  # squared residuals' worth of `start` in every group, until rows outweigh it
 
 
