@@ -8,7 +8,8 @@ core, load from another; every ratio is of one run of this command. MLflow's own
     http_rps_100, _500      requests/s in a closed loop of 16 connections; http_cpu_us_*: the server's CPU a request
     http_p99_ms_half_load   open loop at half of http_rps_100, from the intended send time
     overload_*              open loop at twice of it: p99 of what was accepted, share refused, seconds until all is well
-    mlflow_rps_100, _500    `mlflow models serve`, one process; http_vs_mlflow_*: ours over it
+    mlflow_rps_100, _500    `mlflow models serve`, one process; http_vs_mlflow_*: ours over it;
+                            mlflow_cpu_vs_http_*: its CPU a request over ours
     teacher_vs_student      500 candidates: torch's time over the scorer's, items known
     int8_*, int4_*          bytes of student.onnx over those in float, and 1 - AUC / AUC in float, of a trained run
     batch_rows_per_s_per_core   score-file, reading and writing included
@@ -213,9 +214,12 @@ def with_mlflow(bundle: Path, seconds: float) -> dict[str, Any]:
                     for user, keys in requests_of(num)
                 ]
                 closed(f"http://127.0.0.1:{port}", asked, CONNECTIONS, 1.0)
+                before = sum(map(cpu_s, family(process.pid)))
                 seen = closed(f"http://127.0.0.1:{port}", asked, CONNECTIONS, seconds)
                 assert not seen.failed
+                spent = sum(map(cpu_s, family(process.pid))) - before
                 found[f"mlflow_rps_{num}"] = round(len(seen.ok_ms) / seen.seconds)
+                found[f"mlflow_cpu_us_{num}"] = round(spent / len(seen.ok_ms) * 1e6, 1)
         finally:
             os.killpg(process.pid, 15)
     return found
@@ -273,9 +277,9 @@ def quantised() -> dict[str, Any]:
     from recdistill.pipeline import run_all
     from recdistill.ship.cost import quantised_sizes
 
-    log = ROOT / "log"
+    log = ROOT / "log-40000"
     if not log.exists():
-        synth(log, 60_000, World(num_users=2000, num_items=5000, num_days=10, seed=7))
+        synth(log, 60_000, World(num_users=2000, num_items=40_000, num_days=10, seed=7))
     more = ["teacher.epochs=1", "student.seeds=1", "student.width=16", "student.epochs=2", "name=bench-serve"]
     run = load("configs/demo.yaml", [f"data.source={log}", f"root={ROOT / 'run'}", *more])
     found = quantised_sizes(run, run_all(run, until="distil").folders)
@@ -341,6 +345,7 @@ def main() -> None:
     for num in (100, CANDIDATES):
         if f"http_rps_{num}" in found and f"mlflow_rps_{num}" in found:
             found[f"http_vs_mlflow_{num}"] = round(found[f"http_rps_{num}"] / found[f"mlflow_rps_{num}"], 2)
+            found[f"mlflow_cpu_vs_http_{num}"] = round(found[f"mlflow_cpu_us_{num}"] / found[f"http_cpu_us_{num}"], 2)
     print(json.dumps({**found, "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -37,22 +36,22 @@ def score_file(bundle: Path, source: Path, out: Path) -> Done:
     """
     began = time.perf_counter()
     scorer = Scorer(bundle)
-    rows = _source(source)
-    _check(scorer, source, rows.schema)
+    files = _files(source)
+    schema = _schema(files)
+    _check(scorer, source, schema)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".unfinished-{out.name}")
     num_rows = 0
     try:
-        with pq.ParquetWriter(temporary, rows.schema.append(_FIELD), write_page_checksum=True) as file:
-            for batch in rows.to_batches(batch_size=_GROUP, batch_readahead=1, fragment_readahead=1, use_threads=False):
+        with pq.ParquetWriter(temporary, schema.append(_FIELD), write_page_checksum=True) as file:
+            for batch in _batches(files, schema):
                 scores = _scores(scorer, batch, f"{source}: row {num_rows}")
                 file.write_batch(batch.append_column(_FIELD, pa.array(scores, pa.float32())))
                 num_rows += len(batch)
         temporary.replace(out)
     except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0][:200]
         remedy = "mend the file or the disk and run it again"
-        raise BadInput(problem(str(source), wanted="readable Parquet", found=found, remedy=remedy)) from None
+        raise BadInput(problem(str(source), wanted="readable Parquet", found=_first(error), remedy=remedy)) from None
     finally:
         temporary.unlink(missing_ok=True)
     return Done(rows=num_rows, rows_per_s=num_rows / (time.perf_counter() - began))
@@ -91,11 +90,40 @@ def _check(scorer: Scorer, source: Path, schema: pa.Schema) -> None:
         raise BadInput(lines)
 
 
-def _source(source: Path) -> ds.Dataset:
-    checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    try:
-        return ds.dataset(source, format=ds.ParquetFileFormat(default_fragment_scan_options=checked))
-    except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0][:200]
+def _files(source: Path) -> list[Path]:
+    """The file, or those of a folder in the order of their names. BadInput where there is none."""
+    found = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+    found = [path for path in found if not path.name.startswith((".", "_"))]
+    if not found or not found[0].is_file():
         remedy = "give one that is there"
-        raise BadInput(problem(str(source), wanted="a Parquet file", found=found, remedy=remedy)) from None
+        raise BadInput(problem(str(source), wanted="a Parquet file", found="none", remedy=remedy))
+    return found
+
+
+def _schema(files: list[Path]) -> pa.Schema:
+    """What all files hold. BadInput for each that is no Parquet, or holds other columns than the first."""
+    schemas, lines = [], []
+    for path in files:
+        try:
+            schemas.append((path, pq.read_schema(path)))
+        except (OSError, pa.ArrowException) as error:
+            remedy = "give a whole one"
+            lines.append(problem(str(path), wanted="a Parquet file", found=_first(error), remedy=remedy))
+    for path, schema in schemas[1:]:
+        if not schema.equals(schemas[0][1]):
+            wanted, remedy = f"the columns and types of {schemas[0][0].name}", "score it by itself"
+            lines.append(problem(str(path), wanted=wanted, found="others", remedy=remedy))
+    if lines:
+        raise BadInput(lines)
+    return schemas[0][1]
+
+
+def _batches(files: list[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=_GROUP, use_threads=False):
+                yield batch.cast(schema)
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

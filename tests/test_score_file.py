@@ -41,11 +41,13 @@ def table(rows):
 
 def test_all_rows_and_columns_are_kept_in_order_and_scored(bundle, rows, table, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_GROUP", 1100)  # several record batches, the last one short
-    pq.write_table(table, tmp_path / "in.parquet", row_group_size=700)
+    said = table.replace_schema_metadata({"from": "somewhere"})
+    pq.write_table(said, tmp_path / "in.parquet", row_group_size=700)
     done = score_file(bundle, tmp_path / "in.parquet", tmp_path / "out" / "scored.parquet")
     found = pq.read_table(tmp_path / "out" / "scored.parquet", page_checksum_verification=True)
     assert done.rows == found.num_rows == len(rows)
     assert found.drop_columns(["score"]).equals(table)
+    assert found.schema.metadata == {b"from": b"somewhere"}
     assert np.abs(found.column("score").to_numpy() - whole_rows(bundle, rows)).max() < 1e-6
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["scored.parquet"]
 
@@ -59,6 +61,13 @@ def test_a_folder_of_files_and_dictionaries_score_as_one_plain_file(bundle, rows
     score_file(bundle, tmp_path / "in", tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")
     assert np.abs(found.column("score").to_numpy() - whole_rows(bundle, rows)).max() < 1e-6
+
+
+def test_files_of_different_columns_are_not_one(bundle, table, tmp_path):
+    pq.write_table(table, tmp_path / "a.parquet")
+    pq.write_table(table.drop_columns(["note"]), tmp_path / "b.parquet")
+    with pytest.raises(BadInput, match=r"b\.parquet: wanted the columns and types of a\.parquet"):
+        score_file(bundle, tmp_path, tmp_path / "out" / "out.parquet")
 
 
 def test_no_rows_give_a_file_without_rows(bundle, table, tmp_path):
