@@ -67,7 +67,7 @@ def quality(logit: NDArray[np.float32], judged: metrics.Rows) -> tuple[float, fl
 def cost(
     run: Run, inputs: Mapping[str, Path], encoder: Encoder, whole: Ranker, small: Ranker, replayed: Replayed
 ) -> dict[str, Any]:
-    """Both students as ONNX files: {float, quantised: Shipped as JSON, auc_loss, largest_gap of scores, correlation}.
+    """Both students as ONNX files: {float, quantised: Shipped as JSON, auc_loss, largest_gap of scores}.
 
     BadInput where the quantised one keeps too little of AUC or NDCG.
     """
