@@ -22,6 +22,7 @@ def write_form(run: Run, folders: Mapping[str, Path], form: Literal["triton", "p
     shipped = read_json(folders["export"] / "export.json")["shipped"]
     bundle = open_bundle(folders["export"] / shipped)
     _refuse_other(out, form)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if form == "triton":
         as_triton(bundle.folder, run.model, out)
     elif form == "mlflow":
