@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -196,14 +198,19 @@ def test_what_is_wrong_with_the_input_is_told_once_and_not_tried_again(tiny_log,
     assert "Traceback" not in capfd.readouterr().err
 
 
+def started(log, prepared, root, **teacher):
+    """A process of its own that trains in two more."""
+    program = (
+        "import sys, pathlib, json; sys.path.insert(0, 'tests'); from test_launch import trained;"
+        "trained(*map(pathlib.Path, sys.argv[1:4]), ranks=2, epochs=500, patience=2000, **json.loads(sys.argv[4]))"
+    )
+    command = [sys.executable, "-c", program, str(log), str(prepared), str(root), json.dumps(teacher)]
+    return subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.DEVNULL)
+
+
 @pytest.mark.slow
 def test_the_processes_end_when_nobody_waits_for_them(tiny_log, tiny_prepared, tmp_path):
-    program = (
-        "import sys, pathlib; sys.path.insert(0, 'tests'); from test_launch import trained;"
-        "trained(*map(pathlib.Path, sys.argv[1:]), ranks=2, epochs=500, patience=2000)"
-    )
-    command = [sys.executable, "-c", program, str(tiny_log), str(tiny_prepared), str(tmp_path)]
-    launcher = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.DEVNULL)
+    launcher = started(tiny_log, tiny_prepared, tmp_path)
     try:
         wait_for(lambda: len(workers(tmp_path)) == 2)
         found = workers(tmp_path)
@@ -213,6 +220,21 @@ def test_the_processes_end_when_nobody_waits_for_them(tiny_log, tiny_prepared, t
     for process in found.values():
         process.wait(timeout=60)
     wait_for(lambda: not workers(tmp_path), 120)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_asked_to_end_writes_a_snapshot_first(tiny_log, tiny_prepared, tmp_path):
+    launcher = started(tiny_log, tiny_prepared, tmp_path, snapshot_every=10**9)
+    try:
+        wait_for(lambda: list((tmp_path / "run/snapshots").glob("*/best-*")))  # a check was made: it is training
+        assert not list((tmp_path / "run/snapshots").glob("*/step-*"))
+        launcher.terminate()
+        assert launcher.wait(60) == 128 + signal.SIGTERM
+    finally:
+        launcher.kill()
+    assert list((tmp_path / "run/snapshots").glob("*/step-*/_manifest.json"))
+    assert not workers(tmp_path)
+    assert not (tmp_path / "train").exists()
 
 
 @pytest.mark.slow

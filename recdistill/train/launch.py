@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from recdistill.problems import BadInput, problem
 from recdistill.train.progress import logger
 
 RENDEZVOUS = "RECDISTILL_RENDEZVOUS"
+_LOOK_S = 0.2
 # A store of its own for every attempt: a shared one still holds the addresses of processes that died, and torch 2.13
 # looks them up, so that those begun again wait for them.
 _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -46,7 +50,7 @@ def launch(module: str, run: Run, inputs: Mapping[str, Path], out: Path) -> None
         },
     )
     try:
-        status = subprocess.run(_command(module, run, job), env=_environment(run), check=False).returncode
+        status = _wait(_command(module, run, job), _environment(run))
         if problems.is_file():
             raise BadInput(read_json(problems))
     finally:
@@ -57,6 +61,36 @@ def launch(module: str, run: Run, inputs: Mapping[str, Path], out: Path) -> None
         raise BadInput(
             problem(f"{module}: teacher.ranks", wanted="processes that end well", found=found, remedy=remedy)
         )
+
+
+def _wait(command: list[str], environment: Mapping[str, str]) -> int:
+    """The exit status of a command. SIGTERM goes on to it, so that it may write a snapshot, and ends this process then.
+
+    In another thread than the main one, where Python takes no signals, SIGTERM is left as it is.
+    """
+    is_main, told = threading.current_thread() is threading.main_thread(), []
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number)) if is_main else None
+    try:
+        with subprocess.Popen(command, env=environment) as process:
+            while (status := _ended(process)) is None:
+                if told:
+                    process.terminate()
+                    status = process.wait()
+                    break
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+    if told and callable(before):
+        before(signal.SIGTERM, None)
+    if told:
+        raise SystemExit(128 + signal.SIGTERM)
+    return status
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(_LOOK_S)
+    return None
 
 
 def problems_of(job: Path) -> Path:
