@@ -39,8 +39,7 @@ def test_no_more_items_are_taken_than_are_worked_on(threads):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_comes_after_the_results_before_it(threads):
-    found = []
+    results = mapped(lambda number: 6 // number, ((n,) for n in (3, 2, 0, 1)), threads)
+    assert [next(results), next(results)] == [2, 3]
     with pytest.raises(ZeroDivisionError):
-        for result in mapped(lambda number: 6 // number, ((n,) for n in (3, 2, 0, 1)), threads):
-            found.append(result)
-    assert found == [2, 3]
+        next(results)
