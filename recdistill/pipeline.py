@@ -14,8 +14,8 @@ from recdistill.config import Run
 from recdistill.data import prepare
 from recdistill.data.log.listing import Log
 from recdistill.train import student, teacher, warm
-from recdistill.train.checkpoint import forget
 from recdistill.train.progress import logger
+from recdistill.train.snapshot_folders import forget
 
 Inputs = Mapping[str, Path]
 Body = Callable[[Run, Inputs, Path], None]

@@ -19,8 +19,9 @@ from recdistill.data.batches import Batches
 from recdistill.metrics import plain_auc
 from recdistill.problems import BadInput
 from recdistill.train import checkpoint
-from recdistill.train.checkpoint import Snapshots, differences, follow, forget
+from recdistill.train.checkpoint import Snapshots
 from recdistill.train.loop import train
+from recdistill.train.snapshot_folders import differences, follow, forget
 
 SETTINGS = {
     "epochs": 2,

@@ -18,7 +18,6 @@ from recdistill.config_teacher import Teacher
 from recdistill.data.store import open_rows
 from recdistill.files import digest, manifest, read_json, sweep, whole_folder, write_json
 from recdistill.problems import BadInput, problem
-from recdistill.train.checkpoint import SNAPSHOTS, follow
 from recdistill.train.device import choose_device, pin_threads, use_bf16
 from recdistill.train.ensemble import Ensemble, gate
 from recdistill.train.fit import build_teacher, fit_teacher
@@ -27,6 +26,7 @@ from recdistill.train.placement import Placement, planned, shown
 from recdistill.train.predict import load_weights, predict, save_weights, weights_name
 from recdistill.train.progress import logger
 from recdistill.train.shard import World, restore, shard, world
+from recdistill.train.snapshot_folders import SNAPSHOTS, follow
 from recdistill.train.warm import ENCODER
 from recdistill.train.worker import work
 from recdistill.types import Layout
