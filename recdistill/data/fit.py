@@ -8,21 +8,18 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from recdistill.config import Run
 from recdistill.config_features import DenseColumn, IdColumn
 from recdistill.data.codes import count_codes
 from recdistill.data.columns import Source, source_of
+from recdistill.data.counts import Counts
 from recdistill.data.encoder import Encoder, layout_of
+from recdistill.data.last import last_served
 from recdistill.data.parts import num_threads
 from recdistill.data.plan import source_key
 from recdistill.data.scale import NUM_RANKS, Moments, Numbers, Scale, quantiles, transformed
-from recdistill.data.served import Served
 from recdistill.data.tables import Bins, Hashed, Table, Vocabulary, splitmix
 from recdistill.data.view import Slice, View
 from recdistill.files import digest
@@ -31,60 +28,6 @@ from recdistill.problems import BadInput, problem
 SAMPLE = 200_000  # rows that quantiles are taken from
 Ints = NDArray[np.int64]
 Aggregated = Callable[[Slice], Mapping[str, Numbers]]
-
-
-class Counts:
-    """How often each value of a table came, values numbered in the order in which they first came."""
-
-    def __init__(self) -> None:
-        self.known: pa.Array | None = None
-        self.index = pd.Index([], dtype="int64")
-        self.counts = np.zeros(0, dtype=np.int64)
-
-    def add(self, values: pa.Array, counts: Ints) -> None:
-        """[d] different plain values and how often each came."""
-        seen = counts > 0
-        values, counts = values.filter(pa.array(seen)), counts[seen]
-        if not len(values):
-            return
-        if self.known is None:
-            self.known = values.slice(0, 0)
-        places, new = self._number(values)
-        if len(new):
-            self.known = pa.concat_arrays([self.known, new])
-            self.counts = np.concatenate([self.counts, np.zeros(len(new), dtype=np.int64)])
-        self.counts[places] += counts
-
-    def _number(self, values: pa.Array) -> tuple[Ints, pa.Array]:
-        """Each value's number, and the values that had none before."""
-        if pt.is_int64(values.type):  # pandas keeps the hash table for as long as nothing new comes
-            plain = values.to_numpy(zero_copy_only=False)
-            places = self.index.get_indexer(plain)
-            fresh = plain[places < 0]
-            places[places < 0] = np.arange(len(fresh)) + len(self.index)
-            if len(fresh):
-                self.index = pd.Index(np.concatenate([self.index.to_numpy(), fresh]))
-            return places, pa.array(fresh)
-        known = self.known
-        assert known is not None
-        together = pa.concat_arrays([known, values]).dictionary_encode()
-        codes = together.indices.slice(len(known)).to_numpy(zero_copy_only=False).astype(np.int64)
-        return codes, together.dictionary.slice(len(known))
-
-    def vocabulary(self, name: str, min_count: int, max_rows: int | None, before: pa.Array | None) -> Vocabulary:
-        """Values that came often enough, ascending: the order of rows never matters. Those of `before` come first."""
-        known = pa.array([], pa.int64()) if self.known is None else self.known
-        often = self.counts >= min_count
-        if before is not None:
-            often &= ~pc.is_in(known, value_set=before).to_numpy(zero_copy_only=False)
-        kept, counts = known.filter(pa.array(often)), self.counts[often]
-        order = pc.array_sort_indices(kept).to_numpy(zero_copy_only=False)
-        if max_rows is not None:
-            room = max(0, max_rows - (0 if before is None else len(before)))
-            most = np.argsort(-counts[order], kind="stable")[:room]
-            order = order[np.sort(most)]
-        values = kept.take(pa.array(order))
-        return Vocabulary(name=name, values=values if before is None else pa.concat_arrays([before, values]))
 
 
 def fit(
@@ -107,7 +50,7 @@ def fit(
         tables=tables,
         scales=scales,
         means=means,
-        served=_served(run, view),
+        served=last_served(run, view),
     )
 
 
@@ -214,48 +157,3 @@ def _rank(spec: DenseColumn, view: View) -> Scale:
     sample = list(sampled(view, spec.column))
     _refuse_empty({spec.title: sum(int((~np.isnan(part)).sum()) for part in sample)})
     return Scale(column=spec.column, transform="rank", edges=quantiles(sample, NUM_RANKS))
-
-
-def _served(run: Run, view: View) -> dict[str, Served]:
-    """The last value that the train window holds of every column that the bundle serves, by key."""
-    wanted: dict[str, dict[str, Source | None]] = {}
-    for spec in run.features.ids:
-        if spec.key is not None and spec.column is not None:
-            binned = spec.edges is not None or spec.quantiles is not None
-            wanted.setdefault(spec.key, {})[spec.column] = None if binned else source_of(spec, run.data)
-    for number in run.features.dense:
-        if number.key is not None:
-            wanted.setdefault(number.key, {})[number.column] = None
-    found: dict[str, Served] = {}
-    for key, columns in wanted.items():
-        table = pa.concat_tables([_last(piece, key, columns) for piece in view.slices() if piece.train.any()])
-        line = pa.array(np.arange(table.num_rows))
-        newest = table.select(["key"]).append_column("line", line).group_by("key").aggregate([("line", "max")])
-        found[key] = Served(key=key, table=table.take(newest.column("line_max")).sort_by("key").combine_chunks())
-    return found
-
-
-def _last(piece: Slice, key: str, columns: Mapping[str, Source | None]) -> pa.Table:
-    """Each key of a slice's train rows, with the columns of the last row that has it."""
-    by = source_key(Source(columns=(key,)))
-    (codes,) = (piece.of(code) for code in piece.segment.codes(by))
-    rows = np.flatnonzero(piece.train & (codes >= 0))
-    last = np.full(len(piece.segment.values(by)), -1, dtype=np.int64)
-    np.maximum.at(last, codes[rows], rows)
-    kept = np.flatnonzero(last >= 0)
-    out = {"key": piece.segment.values(by).take(pa.array(kept))}
-    for name, source in columns.items():
-        if source is None:
-            out[name] = pa.array(piece.of(piece.segment.numbers(name))[last[kept]], from_pandas=True)
-            continue
-        values = piece.segment.values(source_key(source))
-        found = [piece.of(code)[last[kept]] for code in piece.segment.codes(source_key(source))]
-        taken = [values.take(pa.array(code, mask=code < 0)) for code in found]
-        out[name] = taken[0] if source.width is None else _lists(taken, values.type, len(kept))
-    return pa.table(out)
-
-
-def _lists(places: list[pa.Array], kind: pa.DataType, num: int) -> pa.Array:
-    """[n] lists out of one array per place; nulls end a list."""
-    rows = zip(*(place.to_pylist() for place in places), strict=True) if places else [()] * num
-    return pa.array([[value for value in row if value is not None] for row in rows], pa.list_(kind))
