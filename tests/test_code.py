@@ -47,4 +47,4 @@ def test_a_digest_does_not_depend_on_the_order_of_the_files(package):
 
 def test_the_real_recipe_is_made_of_its_values_and_of_no_model():
     found = {path.relative_to(code.ROOT).as_posix() for path in code.closure(code.ROOT / "distil/recipe.py")}
-    assert {"distil/recipe.py", "plugins.py", "distil/multipliers.py", "types.py"} == found
+    assert {"distil/recipe.py", "distil/stress.py", "distil/hashed.py", "plugins.py", "types.py"} == found

@@ -86,7 +86,7 @@ def quantise(hidden: Floats) -> tuple[NDArray[np.int8], Floats]:
     Off by at most half a scale, max |h| / 254.
 
     >>> codes, scale = quantise(np.array([[2.54, -1.0], [0.0, 0.0]], dtype=np.float32))
-    >>> codes.tolist(), scale.round(3).tolist()
+    >>> codes.tolist(), [round(s, 3) for s in scale.tolist()]
     ([[127, -50], [0, 0]], [0.02, 1.0])
     """
     scale = np.abs(hidden).max(axis=1, initial=0.0).astype(np.float32) / np.float32(127)
