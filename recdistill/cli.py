@@ -1,4 +1,4 @@
-"""The command line: recdistill run, check, trace, promote, rollback, history, recipes, synth, doctor and each step."""
+"""The command line: recdistill run, each step, trace, promote, rollback, history, doctor; other commands from cli_*."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recdistill.cli_config import Config, Overrides, Quiet, open_config
 from recdistill.cli_compare import compare_commands
+from recdistill.cli_config import Config, Overrides, Quiet, open_config
 from recdistill.cli_data import data_commands
 from recdistill.cli_plan import plan_commands
 from recdistill.cli_recipes import recipe_commands

@@ -8,7 +8,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("recdistill", "flows")
 
-COMMANDS = ("cli", "cli_compare", "cli_config", "cli_data", "cli_plan", "cli_recipes", "cli_search", "cli_serve", "cli_ship")
+COMMANDS = (
+    "cli",
+    "cli_compare",
+    "cli_config",
+    "cli_data",
+    "cli_plan",
+    "cli_recipes",
+    "cli_search",
+    "cli_serve",
+    "cli_ship",
+)
 
 # A module imports from its own group and from groups above it only. A name stands for itself and all below it.
 LAYERS = [

@@ -221,7 +221,7 @@ def test_another_encoder_reads_the_parts_that_are_there_where_it_wants_nothing_e
     monkeypatch.setattr(parts, "tables", None)  # whoever reads a file now, fails
     (tmp_path / "theirs").mkdir()
     encode_as(run, open_checked(run), encoder, tmp_path / "theirs", ["test"])
-    assert not (tmp_path / "theirs/work/parts").exists()
+    assert not (tmp_path / "theirs" / "work" / "parts").exists()
     one, same = (open_rows(folder, "test") for folder in (tmp_path / "other/prepare", tmp_path / "theirs"))
     assert (one.ids(np.arange(len(one))) == same.ids(np.arange(len(one)))).all()
     assert one.layout.histories[0].width == 2
