@@ -27,7 +27,7 @@ from recdistill.train.predict import load_weights, weights_name
 from recdistill.train.shape import AS_DESCRIBED, build_student, parts
 from recdistill.train.student import open_student
 from recdistill.train.teacher import open_teacher
-from recdistill.train.warm_start import project, teacher_table, warm_start
+from recdistill.train.teacher_pca import begin_as_teacher, project, teacher_table
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_warm_start_fills_every_table_with_the_teachers(world, rows):
     run, folders = world
     weights = load_weights(folders["train_teacher"], weights_name(0))
     student = build_student(run, rows.layout, {}, AS_DESCRIBED)
-    warm_start(student.tables, weights)
+    begin_as_teacher(student.tables, weights)
     assert len(student.tables.names) >= 3
     for name in student.tables.names:
         width = student.tables.widths[name]
@@ -191,7 +191,7 @@ def test_a_warm_start_of_strange_tables_or_names_is_refused(world, tiny_log, row
     with pytest.raises(
         BadInput, match=r"recipe.init: wanted plain tables, found others: item_id; make them kind: plain"
     ):
-        warm_start(build_student(hashed, rows.layout, {}, AS_DESCRIBED).tables, weights)
+        begin_as_teacher(build_student(hashed, rows.layout, {}, AS_DESCRIBED).tables, weights)
     with pytest.raises(BadInput, match=r"recipe.init: wanted a table of the teacher named shop, found .*item_id"):
         teacher_table(weights, "shop")
 

@@ -18,7 +18,7 @@ from recdistill.models.build import Ranker
 from recdistill.models.student import StudentModel
 from recdistill.problems import BadInput, problem
 from recdistill.train.predict import load_weights, weights_name
-from recdistill.train.warm_start import teacher_table
+from recdistill.train.teacher_pca import teacher_table
 from recdistill.types import IdFeature
 
 _CHUNK = 1 << 20

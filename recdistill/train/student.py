@@ -32,8 +32,8 @@ from recdistill.train.predict import weights_name as teacher_weights
 from recdistill.train.progress import logger
 from recdistill.train.shape import AS_DESCRIBED, build_partner, build_student, optimisers, parts
 from recdistill.train.taught import Taught, live_teacher, taught
+from recdistill.train.teacher_pca import begin_as_teacher
 from recdistill.train.unlabelled import Unlabelled
-from recdistill.train.warm_start import warm_start
 from recdistill.types import Batch, Layout
 
 Arm = Literal["student", "control"]
@@ -130,7 +130,7 @@ def _pupil(
     student = build_student(run, rows.layout, counts, section.student if taught_here else AS_DESCRIBED)
     frozen: list[nn.Parameter] = []
     if taught_here and section.init == "teacher_pca":
-        warm_start(student.tables, load_weights(inputs["train_teacher"], teacher_weights(0)))
+        begin_as_teacher(student.tables, load_weights(inputs["train_teacher"], teacher_weights(0)))
         frozen = [] if section.trains_tables else list(student.tables.parameters())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + _OWN)

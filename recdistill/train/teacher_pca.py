@@ -43,7 +43,7 @@ def teacher_table(weights: Mapping[str, Tensor], name: str) -> Tensor:
     return found[0]
 
 
-def warm_start(tables: Tables, weights: Mapping[str, Tensor]) -> None:
+def begin_as_teacher(tables: Tables, weights: Mapping[str, Tensor]) -> None:
     """Overwrite every table of a fresh student. BadInput for one that is hashed, composed or of mixed widths."""
     strange = [name for name in tables.names if not isinstance(tables[name], nn.Embedding)]
     if strange:
