@@ -8,6 +8,8 @@ what the file says of them.
 from __future__ import annotations
 
 import json
+import logging
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +58,6 @@ CASES = {
             "history of 10": ["features.history={item: movie_id, outcomes: [rating], length: 10}"],
             "history by its mean": ["teacher.history=mean"],
             "without history and aggregates": ["features.history=null", "features.aggregates=[]"],
-            "ensemble of 5": ["teacher.members=5"],
         },
     ),
     "globo": Case(
@@ -106,7 +107,11 @@ def measured(case: Case) -> Iterator[tuple[str, dict[str, metrics.Floats], float
         run, prepared = runs[0][:2]
         first = first or (run, prepared)
         judged = judged_rows(run, open_rows(prepared, "test"))
-        yield name, draws_of([r[2] for r in runs], judged, case.draws), float(np.median([r[3] for r in runs]))
+        logits, minutes = [r[2] for r in runs], [r[3] for r in runs]
+        yield name, draws_of(logits, judged, case.draws), float(np.median(minutes))
+        if not overrides:
+            together = np.mean(logits, axis=0, dtype=np.float32)
+            yield f"the {SEEDS} seeds' mean logit", draws_of([together], judged, case.draws), float(np.sum(minutes))
     if case.baselines and first is not None:
         run, prepared = first
         train, test = open_rows(prepared, "train"), open_rows(prepared, "test")
@@ -124,21 +129,21 @@ def baseline_logits(train: Any, test: Any, of_item: list[str]) -> Iterator[tuple
     yield "two-tower", [two_tower(train, test, of_item, seed=seed) for seed in range(SEEDS)]
 
 
-def figures(name: str, case: Case) -> dict[str, Any]:
-    """All that the page shows of a case, as JSON."""
+def figures(name: str, case: Case) -> Iterator[dict[str, Any]]:
+    """All that the page shows of a case, as JSON, again with each line that is added."""
     base: dict[str, metrics.Floats] = {}
     lines: dict[str, Any] = {}
+    found: dict[str, Any] = {"about": case.about, "config": case.config, "shown": case.shown, "lines": lines}
+    if case.log:
+        truth = json.loads((ROOT / case.log[0] / "_truth.json").read_text())
+        found["ceiling"] = truth["last_tenth"]["ceiling"]["no_position"]["auc"]
     for variant, draws, minutes in measured(case):
         base = base or draws
         values = {metric: metrics.interval(draws[metric]).to_json() for metric in case.shown}
         apart = metrics.interval(draws["auc"] - base["auc"]).to_json()
         lines[variant] = {"values": values, "difference": apart, "minutes": minutes}
         logger.info("%s, %s: %s", name, variant, values)
-    found: dict[str, Any] = {"about": case.about, "config": case.config, "shown": case.shown, "lines": lines}
-    if case.log:
-        truth = json.loads((ROOT / case.log[0] / "_truth.json").read_text())
-        found["ceiling"] = truth["last_tenth"]["ceiling"]["no_position"]["auc"]
-    return found
+        yield found
 
 
 def section(name: str, found: Mapping[str, Any]) -> list[str]:
@@ -165,14 +170,21 @@ def cell(value: Sequence[float | None], sign: str = "") -> str:
     return "none" if middle is None else f"{middle:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
 
 
+def write(kept: Mapping[str, Any]) -> None:
+    FIGURES.write_text(json.dumps(kept, indent=1) + "\n")
+    head = ["# What teachers reach", "", "Written by `python benchmarks/teachers.py`; do not edit.", ""]
+    body = [line for case in CASES if case in kept for line in section(case, kept[case])]
+    PAGE.write_text("\n".join([*head, *body]))
+
+
 def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     for name in sys.argv[1:] or CASES:
-        kept[name] = figures(name, CASES[name])
-        FIGURES.write_text(json.dumps(kept, indent=1) + "\n")
-        head = ["# What teachers reach", "", "Written by `python benchmarks/teachers.py`; do not edit.", ""]
-        body = [line for case in CASES if case in kept for line in section(case, kept[case])]
-        PAGE.write_text("\n".join([*head, *body]))
+        if CASES[name].log and not (ROOT / CASES[name].log[0]).exists():
+            subprocess.run([Path(sys.executable).with_name("recdistill"), "synth", *CASES[name].log], check=True)
+        for kept[name] in figures(name, CASES[name]):
+            write(kept)
     print(json.dumps({name: found["lines"] for name, found in kept.items()}))
 
 
