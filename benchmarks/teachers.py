@@ -183,7 +183,8 @@ def main() -> None:
     for name in sys.argv[1:] or CASES:
         if CASES[name].log and not (ROOT / CASES[name].log[0]).exists():
             subprocess.run([Path(sys.executable).with_name("recdistill"), "synth", *CASES[name].log], check=True)
-        for kept[name] in figures(name, CASES[name]):
+        for found in figures(name, CASES[name]):
+            kept[name] = found
             write(kept)
     print(json.dumps({name: found["lines"] for name, found in kept.items()}))
 
