@@ -40,7 +40,7 @@ def exported(trained, tmp_path, **sections):
     return tmp_path / "export", read_json(tmp_path / "export/export.json")
 
 
-@pytest.mark.parametrize("precision", ["none", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["none", "int4", pytest.param("int8", marks=pytest.mark.slow)])
 def test_raw_rows_score_in_the_file_as_in_torch_with_every_precision(trained, tmp_path, precision):
     folder, about = exported(trained, tmp_path, quantise=precision, least_share=0.5)
     assert about["max_difference"] < 1e-5
@@ -120,6 +120,7 @@ def test_weights_that_are_no_numbers_are_refused_with_table_and_row(trained):
     ]
 
 
+@pytest.mark.slow
 def test_sizes_for_the_bench_are_of_the_graph_and_say_what_is_lost(trained):
     found = quantised_sizes(*trained)
     assert found["float_bytes"] > max(found["int8_bytes"], found["int4_bytes"])
@@ -170,6 +171,7 @@ def test_every_shape_exports_and_scores_as_torch_does(tiny_prepared, tmp_path, s
         assert sum(s["bytes"] for s in sizes(small).values()) < sum(s["bytes"] for s in sizes(student).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["mixed_dimension", "pruned", "two_tower"])
 def test_students_of_a_shape_are_trained_kept_and_opened_again(tiny_log, tmp_path, shape):
     run = make_run(tiny_log, tmp_path, student={**SHAPES[shape], "width": 8, "seeds": 1})

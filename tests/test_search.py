@@ -63,6 +63,7 @@ def searched(tiny_log, tmp_path_factory):
     return run, search(run, WIDE, trials=3, candidates=50)
 
 
+@pytest.mark.slow
 def test_every_trial_is_a_line_with_quality_time_and_bytes(searched):
     run, found = searched
     table = pd.read_csv(found.folder / CSV)
@@ -76,6 +77,7 @@ def test_every_trial_is_a_line_with_quality_time_and_bytes(searched):
     assert b"<svg" in (found.folder / PLOT).read_bytes()
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_from_those_there_are_and_a_tighter_budget_needs_none(searched):
     run, found = searched
     more = search(run, WIDE, trials=4, candidates=50)
@@ -88,6 +90,7 @@ def test_more_trials_go_on_from_those_there_are_and_a_tighter_budget_needs_none(
         search(run, Budget(p99_ms=1e-6, megabytes=1), trials=4, candidates=50)
 
 
+@pytest.mark.slow
 def test_the_chosen_student_is_a_config_that_can_be_read_and_says_its_command(searched):
     run, found = searched
     text = (found.folder / CHOSEN).read_text()
