@@ -50,7 +50,7 @@ def made(num_rows: int, share_bad: float) -> pa.Table:
 
 
 def arrow(table: pa.Table) -> int:
-    from recdistill.config import Run
+    from recdistill.config.run import Run
     from recdistill.data.contract.rules import broken_rows
     from recdistill.data.log.listing import LogFile
 

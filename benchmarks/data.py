@@ -50,7 +50,7 @@ def a_run(log: Path, root: Path, threads: int) -> Any:
     """A config over all id and number columns of a wide log."""
     import pyarrow.parquet as pq
 
-    from recdistill.config import Run
+    from recdistill.config.run import Run
 
     names = pq.read_schema(sorted(log.glob("*.parquet"))[0]).names
     dense = [{"column": name, "transform": "log1p"} for name in names if name.startswith("number_")]
@@ -66,7 +66,7 @@ def a_run(log: Path, root: Path, threads: int) -> Any:
 
 def globo_run(root: Path) -> Any:
     """Every click of globo with its user's last 50; the label is only there to have one."""
-    from recdistill.config import Run
+    from recdistill.config.run import Run
 
     data = {"source": str(GLOBO), "time": "click_time", "user": "user_id", "time_unit": "ms"}
     data |= {"label": {"column": "click_deviceGroup", "at_least": 2}, "request": {"column": "session_id"}}

@@ -16,6 +16,8 @@ from typing import Any
 
 import matplotlib
 
+from recdistill.metrics.bootstrap import cell
+
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
@@ -52,7 +54,7 @@ def section(config: Path, found: dict[str, Any]) -> list[str]:
     """The Markdown of one run."""
     table = ["| metric | teacher | student | control | student - control |", "|---|---|---|---|---|"]
     for metric in METRICS:
-        cells = [cell(found[model][metric]) for model in MODELS] + [cell(found["gain"][metric], sign="+")]
+        cells = [cell(found[model][metric]) for model in MODELS] + [cell(found["gain"][metric], signed=True)]
         table.append(f"| {metric} | {' | '.join(cells)} |")
     sizes = found["parameters"]
     low = found["gain"]["auc"][1]
@@ -72,11 +74,6 @@ def section(config: Path, found: dict[str, Any]) -> list[str]:
         f"- Verdict {found['verdict']}; {found['minutes']:.1f} minutes, peak memory {found['peak_gib']:.2f} GiB.",
         "",
     ]
-
-
-def cell(value: list[float | None], sign: str = "") -> str:
-    middle, low, high = value
-    return "none" if middle is None else f"{middle:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
 
 
 def picture(results: dict[str, dict[str, Any]], path: Path) -> None:
@@ -105,7 +102,7 @@ def _readme(results: dict[str, dict[str, Any]]) -> None:
     table = ["| run | teacher AUC | student | control | student - control | recovery | student's parameters |"]
     table.append("|---|---|---|---|---|---|---|")
     for name, found in results.items():
-        values = [cell(found[model]["auc"]) for model in MODELS] + [cell(found["gain"]["auc"], sign="+")]
+        values = [cell(found[model]["auc"]) for model in MODELS] + [cell(found["gain"]["auc"], signed=True)]
         share = found["parameters"]["student"] / found["parameters"]["teacher"]
         table.append(f"| {name} | {' | '.join(values)} | {cell(found['recovery'])} | {share:.1%} of the teacher's |")
     path = DOCS.parent / "README.md"

@@ -106,7 +106,7 @@ def in_process(bundle: Path) -> dict[str, Any]:
 @contextmanager
 def our_server(bundle: Path) -> Iterator[tuple[str, int]]:
     """(address, process that answers), on its core."""
-    command = [sys.executable, "-m", "recdistill.cli", "serve", str(bundle), "--port", "0", "--workers", "1"]
+    command = [sys.executable, "-m", "recdistill.cli.main", "serve", str(bundle), "--port", "0", "--workers", "1"]
     command += ["--items", str(bundle.parent / "items.parquet"), "--item-key", "item_id", "--queue", str(QUEUE)]
     command += ["--state", str(bundle.parent / "state")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
@@ -247,9 +247,9 @@ def teacher_vs_student(bundle: Path) -> dict[str, Any]:
     import torch
     from serve_bundle import encoder
 
-    from recdistill.config_teacher import Teacher
+    from recdistill.config.teacher import Teacher
     from recdistill.serve import Scorer
-    from recdistill.train.fit import build_teacher
+    from recdistill.train.teachers.fit import build_teacher
 
     torch.set_num_threads(1)
     teacher = build_teacher(Teacher(width=64), encoder().layout, "cpu").eval()
@@ -272,8 +272,8 @@ def teacher_vs_student(bundle: Path) -> dict[str, Any]:
 
 def quantised() -> dict[str, Any]:
     """int8 and int4 of a student that was trained: bytes as shares of those in float, and what they cost in AUC."""
+    from recdistill.config.load import load
     from recdistill.data.synth.generate import World, synth
-    from recdistill.load import load
     from recdistill.pipeline import run_all
     from recdistill.ship.cost import quantised_sizes
 

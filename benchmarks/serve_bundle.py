@@ -18,7 +18,7 @@ NUM_KNOWN = ROWS - 2  # of a table's rows, beside absent and unknown
 
 def encoder() -> Any:
     """Whole numbers 0, 1, .. of every column, as a vocabulary each."""
-    from recdistill.config_features import Features
+    from recdistill.config.features import Features
     from recdistill.data.columns import Source
     from recdistill.data.encoder import Encoder, layout_of
     from recdistill.data.tables import Vocabulary

@@ -1,7 +1,7 @@
 """Memory and time of writing one table: `python benchmarks/snapshots.py`, a JSON line for each way (see decision 0009).
 
     dcp   torch.distributed.checkpoint with its safetensors storage, which pickles nothing on disk
-    own   recdistill.train.pieces
+    own   recdistill.train.engine.pieces
 
 peak_mib: above what the process held with the table in memory. seconds: until the file is written, no fsync.
 """
@@ -24,7 +24,7 @@ def measure(way: str) -> dict[str, object]:
     import torch
     import torch.distributed.checkpoint as dcp
 
-    from recdistill.train.pieces import pieces, write_pieces
+    from recdistill.train.engine.pieces import pieces, write_pieces
 
     warnings.simplefilter("ignore")
     state = {"table": torch.ones(ROWS, WIDTH)}

@@ -21,11 +21,13 @@ import numpy as np
 from baselines import item_knn, popularity, popularity_now, two_tower
 from numpy.typing import NDArray
 
-from recdistill import metrics
+from recdistill.config.load import load
 from recdistill.data.scores import open_scores
 from recdistill.data.store import open_rows
 from recdistill.evaluate import judged_rows
-from recdistill.load import load
+from recdistill.metrics.bootstrap import Draws, bootstrap, cell, interval
+from recdistill.metrics.measure import measure
+from recdistill.metrics.rows import Rows
 from recdistill.pipeline import run_all
 from recdistill.train.progress import logger
 
@@ -88,18 +90,13 @@ def scored(case: Case, overrides: Sequence[str], seed: int) -> tuple[Any, Path, 
     return run, folders["prepare"], np.array(logit), (time.monotonic() - began) / 60
 
 
-def draws_of(logits: Sequence[Logits], judged: metrics.Rows, num_draws: int) -> dict[str, metrics.Floats]:
+def draws_of(logits: Sequence[Logits], judged: Rows, num_draws: int) -> Draws:
     """Metric -> [draws + 1] means over drawn seeds under drawn users; the first is the point value."""
-    generator = np.random.default_rng(2)
-    weights = metrics.user_draws(judged.num_users, num_draws, generator)
-    seeds = generator.integers(0, len(logits), (num_draws + 1, len(logits)))
-    seeds[0] = np.arange(len(logits))
-    found = [metrics.measure(logit.astype(np.float64), judged, weights) for logit in logits]
-    lines = np.arange(num_draws + 1)[:, None]
-    return {name: np.stack([f[name] for f in found])[seeds, lines].mean(axis=1) for name in found[0]}
+    drawn = bootstrap(judged.num_users, num_draws, len(logits), np.random.default_rng(2))
+    return drawn.over_seeds([measure(logit.astype(np.float64), judged, drawn.weights) for logit in logits])
 
 
-def measured(case: Case) -> Iterator[tuple[str, dict[str, metrics.Floats], float]]:
+def measured(case: Case) -> Iterator[tuple[str, Draws, float]]:
     """(name, draws, minutes of a seed) of every variant and baseline."""
     first: tuple[Any, Path] | None = None
     for name, overrides in case.variants.items():
@@ -131,7 +128,7 @@ def baseline_logits(train: Any, test: Any, of_item: list[str]) -> Iterator[tuple
 
 def figures(name: str, case: Case) -> Iterator[dict[str, Any]]:
     """All that the page shows of a case, as JSON, again with each line that is added."""
-    base: dict[str, metrics.Floats] = {}
+    base: Draws = {}
     lines: dict[str, Any] = {}
     found: dict[str, Any] = {"about": case.about, "config": case.config, "shown": case.shown, "lines": lines}
     if case.log:
@@ -139,8 +136,8 @@ def figures(name: str, case: Case) -> Iterator[dict[str, Any]]:
         found["ceiling"] = truth["last_tenth"]["ceiling"]["no_position"]["auc"]
     for variant, draws, minutes in measured(case):
         base = base or draws
-        values = {metric: metrics.interval(draws[metric]).to_json() for metric in case.shown}
-        apart = metrics.interval(draws["auc"] - base["auc"]).to_json()
+        values = {metric: interval(draws[metric]).to_json() for metric in case.shown}
+        apart = interval(draws["auc"] - base["auc"]).to_json()
         lines[variant] = {"values": values, "difference": apart, "minutes": minutes}
         logger.info("%s, %s: %s", name, variant, values)
         yield found
@@ -157,17 +154,12 @@ def section(name: str, found: Mapping[str, Any]) -> list[str]:
     for variant, line in found["lines"].items():
         cells = [cell(line["values"][metric]) for metric in shown]
         minutes = "" if np.isnan(line["minutes"]) else f"{line['minutes']:.1f}"
-        lines.append(f"| {variant} | {' | '.join(cells)} | {cell(line['difference'], '+')} | {minutes} |")
+        lines.append(f"| {variant} | {' | '.join(cells)} | {cell(line['difference'], signed=True)} | {minutes} |")
     if "ceiling" in found:
         value = found["lines"]["the config"]["values"]["auc"][0]
         lines += ["", "The planted truth's own AUC on the test window, for one who does not see the position: "]
         lines[-1] += f"{found['ceiling']:.4f}; the teacher is {found['ceiling'] - value:.4f} below it."
     return [*lines, ""]
-
-
-def cell(value: Sequence[float | None], sign: str = "") -> str:
-    middle, low, high = value
-    return "none" if middle is None else f"{middle:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"
 
 
 def write(kept: Mapping[str, Any]) -> None:

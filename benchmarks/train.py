@@ -55,7 +55,7 @@ Seconds = Callable[[int], float]
 
 def settings(width: int, bf16: str = "auto") -> Any:
     """The teacher section of the benchmark."""
-    from recdistill.config_teacher import Teacher
+    from recdistill.config.teacher import Teacher
 
     dcnv2 = {"use": "dcnv2", "layers": 3, "hidden": [256, 128]}
     return Teacher.model_validate({"width": width, "batch_size": BATCH, "interaction": dcnv2, "bf16": bf16})
@@ -91,9 +91,9 @@ def random_rows(table_rows: int, num_rows: int = ROWS) -> Any:
 @contextmanager
 def training(table_rows: int, width: int, num_rows: int = ROWS) -> Iterator[tuple[Any, Seconds]]:
     """The sharded model, and a function: so many training steps -> seconds."""
-    from recdistill.train.probe import pace
-    from recdistill.train.probe import training as start
-    from recdistill.train.shard import world
+    from recdistill.train.teachers.probe import pace
+    from recdistill.train.teachers.probe import training as start
+    from recdistill.train.teachers.shard import world
 
     with world(CPU) as here:
         model, steps = start(settings(width), random_rows(table_rows, num_rows), here, seed=1)
@@ -188,11 +188,11 @@ def ranks(repeats: int, turn_s: float) -> dict[str, float]:
 
 def auc(seeds: int) -> dict[str, Any]:
     """Of the teacher of configs/demo.yaml on its own generated log, by number type."""
+    from recdistill.config.load import load
     from recdistill.data.synth.generate import World, synth
-    from recdistill.load import load
     from recdistill.pipeline import run_all
-    from recdistill.train.fit import fit_teacher
-    from recdistill.train.shard import world
+    from recdistill.train.teachers.fit import fit_teacher
+    from recdistill.train.teachers.shard import world
 
     log = ROOT / "log"
     if not log.exists():

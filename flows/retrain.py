@@ -24,13 +24,14 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from recdistill.config import Run
-from recdistill.load import load
-from recdistill.metrics import HIGHER_IS_BETTER
+from recdistill.config.load import load
+from recdistill.config.run import Run
+from recdistill.metrics.bootstrap import cell
+from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.pipeline import Inputs, Step, plain_call, run_all
 from recdistill.problems import BadInput
-from recdistill.registry import may_answer_later
-from recdistill.result import MODELS, cell, result, tables
+from recdistill.promotion.registry import may_answer_later
+from recdistill.result import MODELS, result, tables
 
 ARTIFACT = "retrain-result"
 TIMEOUT_HOURS = {

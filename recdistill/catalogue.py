@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from recdistill.config_recipe import RecipeSection
+from recdistill.config.recipe import RecipeSection
 from recdistill.plugins import KINDS, Plugin, load_all
 from recdistill.problems import BadInput, guess, problem
 

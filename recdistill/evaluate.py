@@ -10,20 +10,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recdistill import metrics
 from recdistill.bundle import Bundle, open_bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.scores import open_scores
 from recdistill.data.store import Rows, open_rows
 from recdistill.files import read_json, write_json
-from recdistill.metrics import Floats, Interval, interval, measure, numbered, user_draws
+from recdistill.metrics.bootstrap import Bootstrap, Draws, Interval, bootstrap, difference, interval
+from recdistill.metrics.measure import measure
+from recdistill.metrics.rows import Floats, numbered
+from recdistill.metrics.rows import Rows as Judged
 from recdistill.ship.write_bundle import bundle_name
 from recdistill.train.progress import logger
-from recdistill.train.student import ARMS, Arm
+from recdistill.train.students.student import ARMS, Arm
 
 ROWS_PER_PASS = 8192
 SCORES = "scores.arrow"
-Draws = dict[str, Floats]
 
 
 def evaluate(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
@@ -39,12 +40,12 @@ def evaluate(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     with pa.ipc.new_file(out / SCORES, table.schema) as writer:
         writer.write_table(table)
     judged = judged_rows(run, rows)
-    draws, seeds = _draws(run, judged)
+    drawn = _bootstrap(run, judged)
     measured = {
-        name: measure(logit.astype(np.float64), judged, draws, _float64(scores["teacher"]))
+        name: measure(logit.astype(np.float64), judged, drawn.weights, _float64(scores["teacher"]))
         for name, logit in scores.items()
     }
-    report = _report(run, measured, seeds, exported["shipped"])
+    report = _report(run, measured, drawn, exported["shipped"])
     about = {
         "num_rows": len(rows),
         "num_users": judged.num_users,
@@ -70,36 +71,27 @@ def bundle_logits(bundle: Bundle, rows: Rows) -> NDArray[np.float32]:
     return np.concatenate([bundle.logits(rows.ids(part), rows.dense(part)) for part in parts])
 
 
-def judged_rows(run: Run, rows: Rows) -> metrics.Rows:
+def judged_rows(run: Run, rows: Rows) -> Judged:
     """What all models are judged on. NDCG is per request, or per user where the config says so."""
     user = numbered(rows["user"])
     request = user if run.evaluate.ndcg_by == "user" else numbered(rows["request"])
     offset = _float64(rows["offset"])
-    return metrics.Rows(label=_float64(rows["label"]), user=user, request=request, offset=offset)
+    return Judged(label=_float64(rows["label"]), user=user, request=request, offset=offset)
 
 
-def _draws(run: Run, judged: metrics.Rows) -> tuple[Floats, NDArray[np.int64]]:
-    """User weights [B + 1, U] and the seeds each draw averages over [B + 1, S]; the first line is the point value."""
-    generator = np.random.default_rng([run.seed, 2])
-    weights = user_draws(judged.num_users, run.evaluate.draws, generator)
-    seeds = generator.integers(0, run.student.seeds, (run.evaluate.draws + 1, run.student.seeds))
-    seeds[0] = np.arange(run.student.seeds)
-    return weights, seeds
+def _bootstrap(run: Run, judged: Judged) -> Bootstrap:
+    return bootstrap(judged.num_users, run.evaluate.draws, run.student.seeds, np.random.default_rng([run.seed, 2]))
 
 
-def _over_seeds(measured: Mapping[str, Draws], arm: Arm, seeds: NDArray[np.int64]) -> Draws:
-    """Metric -> [B + 1]: each draw's mean over the seeds that it drew, the same ones for student and control."""
-    names = [bundle_name(arm, number) for number in range(seeds.shape[1])]
-    stacked = {metric: np.stack([measured[name][metric] for name in names]) for metric in measured[names[0]]}
-    lines = np.arange(len(seeds))[:, None]
-    return {metric: values[seeds, lines].mean(axis=1) for metric, values in stacked.items()}
+def _over_seeds(measured: Mapping[str, Draws], arm: Arm, drawn: Bootstrap) -> Draws:
+    return drawn.over_seeds([measured[bundle_name(arm, number)] for number in range(drawn.seeds.shape[1])])
 
 
-def _report(run: Run, measured: Mapping[str, Draws], seeds: NDArray[np.int64], shipped: str) -> dict[str, Any]:
+def _report(run: Run, measured: Mapping[str, Draws], drawn: Bootstrap, shipped: str) -> dict[str, Any]:
     models = {
         "teacher": measured["teacher"],
-        "student": _over_seeds(measured, "student", seeds),
-        "control": _over_seeds(measured, "control", seeds),
+        "student": _over_seeds(measured, "student", drawn),
+        "control": _over_seeds(measured, "control", drawn),
         "shipped": measured[shipped],
     }
     gain, gap = (
@@ -113,11 +105,6 @@ def _report(run: Run, measured: Mapping[str, Draws], seeds: NDArray[np.int64], s
         "gap": _intervals(gap),
         "recovery": recovery(gain[metric], gap[metric]),
     }
-
-
-def difference(one: Draws, other: Draws) -> Draws:
-    """Paired difference, draw by draw."""
-    return {metric: one[metric] - other[metric] for metric in one}
 
 
 def _intervals(draws: Draws) -> dict[str, list[float | None]]:
@@ -143,7 +130,7 @@ def recovery(gain: Floats, gap: Floats) -> list[float | None]:
 def compare(run: Run, rows: Rows, one: NDArray[Any], other: NDArray[Any], names: Sequence[str]) -> dict[str, Any]:
     """Paired difference of two models on the same rows, intervals over users: metric -> [value, low, high]."""
     judged = judged_rows(run, rows)
-    weights, _ = _draws(run, judged)
+    weights = _bootstrap(run, judged).weights
     sides = [measure(_float64(logit), judged, weights) for logit in (one, other)]
     found = _intervals(difference(sides[0], sides[1]))
     return {name: found[name] for name in names}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recdistill.bundle import bundle_digest, open_bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.encoder import Encoder
 from recdistill.data.store import open_rows
 from recdistill.files import read_json, write_json
@@ -19,7 +19,7 @@ from recdistill.ship.quantise import quantise, refuse_not_finite, sizes, table_b
 from recdistill.ship.write_bundle import bundle_bytes, bundle_name, write_bundle
 from recdistill.train.device import pin_threads
 from recdistill.train.progress import logger
-from recdistill.train.student import ARMS, Arm, open_student
+from recdistill.train.students.student import ARMS, Arm, open_student
 
 
 def export(run: Run, inputs: Mapping[str, Path], out: Path) -> None:

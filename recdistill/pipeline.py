@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recdistill import evaluate, export, files, promote, score
+from recdistill import evaluate, export, files, score
 from recdistill.code import code_digest
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data import prepare
 from recdistill.data.log.listing import Log
-from recdistill.train import student, teacher, warm
+from recdistill.promotion import promote
+from recdistill.train.engine.snapshot_folders import forget
 from recdistill.train.progress import logger
-from recdistill.train.snapshot_folders import forget
+from recdistill.train.students import student
+from recdistill.train.teachers import teacher, warm
 
 Inputs = Mapping[str, Path]
 Body = Callable[[Run, Inputs, Path], None]

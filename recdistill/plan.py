@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from recdistill.config import Run
-from recdistill.config_teacher import Teacher
+from recdistill.config.run import Run
+from recdistill.config.teacher import Teacher
 from recdistill.data.estimate import Estimate, estimate
 from recdistill.data.prepare import open_checked
 from recdistill.data.random_rows import random_rows
@@ -19,13 +19,13 @@ from recdistill.data.split import SPLITS
 from recdistill.data.store import Rows, open_rows, record_type
 from recdistill.pipeline import prepared
 from recdistill.train.device import choose_device, pin_threads
-from recdistill.train.fit import build_teacher
-from recdistill.train.flops import DenseCost, dense_cost
-from recdistill.train.memory import Need, needs, state_bytes
-from recdistill.train.placement import Part, hosts_like_this, planned
-from recdistill.train.probe import Speed, speed_of
-from recdistill.train.shard import world
-from recdistill.train.teacher import members, placement
+from recdistill.train.teachers.fit import build_teacher
+from recdistill.train.teachers.flops import DenseCost, dense_cost
+from recdistill.train.teachers.memory import Need, needs, state_bytes
+from recdistill.train.teachers.placement import Part, hosts_like_this, planned
+from recdistill.train.teachers.probe import Speed, speed_of
+from recdistill.train.teachers.shard import world
+from recdistill.train.teachers.teacher import members, placement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.files import read_json
-from recdistill.metrics import HIGHER_IS_BETTER
+from recdistill.metrics.bootstrap import cell
+from recdistill.metrics.measure import HIGHER_IS_BETTER
 
 MODELS = ("teacher", "student", "control", "shipped")
 _SHOWN = MODELS[:3]
@@ -53,15 +54,6 @@ def _models(found: Mapping[str, Any]) -> Table:
             table.add_row(f"{metric} {'up' if higher else 'down'}", *cells, gain)
     table.add_row("recovery", "", cell(found["recovery"]), "", "")
     return table
-
-
-def cell(value: Sequence[float | None], *, signed: bool = False) -> str:
-    """value [low high], with four decimals; "none" where there is no value."""
-    middle, low, high = value
-    if middle is None or low is None or high is None:
-        return "none"
-    sign = "+" if signed else ""
-    return f"{middle:{sign}.4f} [{low:{sign}.4f} {high:{sign}.4f}]"
 
 
 def _gates(found: Mapping[str, Any]) -> Table:

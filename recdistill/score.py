@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.candidates import Pools, Seen, belonging, candidates_name
 from recdistill.data.npy import NpyWriter
 from recdistill.data.scores import finish_store, is_segment, segment_path, write_segment
@@ -23,12 +23,12 @@ from recdistill.data.store import ROWS, Rows, open_rows
 from recdistill.files import digest, manifest, read_json
 from recdistill.problems import BadInput, problem
 from recdistill.train.device import choose_device, pin_threads, use_bf16
-from recdistill.train.launch import launch
 from recdistill.train.predict import num_passes, passes
 from recdistill.train.progress import logger
-from recdistill.train.shard import World, world
-from recdistill.train.teacher import open_teacher
-from recdistill.train.worker import work
+from recdistill.train.teachers.launch import launch
+from recdistill.train.teachers.shard import World, world
+from recdistill.train.teachers.teacher import open_teacher
+from recdistill.train.teachers.worker import work
 from recdistill.types import Scores
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from recdistill.bundle import open_bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.admit import dropped_rows
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked
@@ -19,7 +19,7 @@ from recdistill.data.store import Rows, open_rows
 from recdistill.files import read_json
 from recdistill.pipeline import run_all
 from recdistill.problems import BadInput, problem
-from recdistill.train.student import open_student
+from recdistill.train.students.student import open_student
 
 
 def trace_row(run: Run, row_id: int) -> dict[str, Any]:

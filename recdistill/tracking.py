@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recdistill import __version__
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.watch.drift import drift_files, drift_summary
 from recdistill.files import read_json
-from recdistill.registry import Registry, experiment_id
+from recdistill.promotion.registry import Registry, experiment_id
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

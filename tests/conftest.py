@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.log.listing import LogFile
 from recdistill.data.prepare import prepare
 from recdistill.data.synth.generate import World, synth
@@ -58,7 +58,7 @@ def tiny_prepared(tiny_log, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def _migrated(tmp_path_factory) -> Path:
     """An empty sqlite tracking store: its migrations cost seconds, so they are done once."""
-    from recdistill.registry import open_registry
+    from recdistill.promotion.registry import open_registry
 
     root = tmp_path_factory.mktemp("store")
     open_registry(make_run(root, root))
@@ -75,7 +75,7 @@ def mlflow_uri(_migrated, tmp_path) -> str:
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run the command in this process: (exit status, standard output, standard error)."""
-    from recdistill import cli
+    from recdistill.cli.main import main as cli
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, arguments)])

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 from conftest import read_log, write_log
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.log import listing
 from recdistill.data.negatives.sampled import sampled_log
 

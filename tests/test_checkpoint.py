@@ -14,14 +14,14 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill import files
-from recdistill.config_training import Training
+from recdistill.config.training import Training
 from recdistill.data.batches import Batches
-from recdistill.metrics import plain_auc
+from recdistill.metrics.ranking import plain_auc
 from recdistill.problems import BadInput
-from recdistill.train import checkpoint
-from recdistill.train.checkpoint import Snapshots
-from recdistill.train.loop import train
-from recdistill.train.snapshot_folders import differences, follow, forget
+from recdistill.train.engine import checkpoint
+from recdistill.train.engine.checkpoint import Snapshots
+from recdistill.train.engine.loop import train
+from recdistill.train.engine.snapshot_folders import differences, follow, forget
 
 SETTINGS = {
     "epochs": 2,

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from conftest import make_run
 
-from recdistill import cli
+from recdistill.cli.main import main as cli
 from recdistill.pipeline import STEPS
-from recdistill.registry import open_registry
+from recdistill.promotion.registry import open_registry
 
 OVERRIDES = [
     "gates.control_margin=-1",
@@ -196,7 +196,7 @@ def test_the_installed_command_has_quick_help_and_no_traceback(tmp_path):
     command = Path(sys.executable).with_name("recdistill")
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, timeout=60)
     assert "rollback" in shown.stdout
-    code = "import sys, recdistill.cli; sys.exit(any(m in sys.modules for m in ('torch', 'mlflow', 'pyarrow')))"
+    code = "import sys, recdistill.cli.main; sys.exit(any(m in sys.modules for m in ('torch', 'mlflow', 'pyarrow')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "help must not import torch"
     failed = subprocess.run(
         [command, "run", "nowhere.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ}

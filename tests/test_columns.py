@@ -10,8 +10,8 @@ from conftest import the_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config_data import Data
-from recdistill.config_features import Features, IdColumn
+from recdistill.config.data import Data
+from recdistill.config.features import Features, IdColumn
 from recdistill.data.columns import Source, column, cross, event_columns, listed, numbers, source_of
 from recdistill.problems import BadInput
 

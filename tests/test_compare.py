@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from conftest import make_run
 
-from recdistill import metrics
 from recdistill.compare import arms as arms_module
 from recdistill.compare.arms import Arm, arms_of, changed, finished, swept
 from recdistill.compare.judge import against, holm, judge, p_value, rarer_half, recall_of
 from recdistill.compare.league import line
 from recdistill.compare.table import as_markdown, as_text, plot, write_csv
 from recdistill.files import whole_folder, write_json
+from recdistill.metrics.rows import Rows
 
 
 def rows(seed=0, num_rows=3000, num_users=60):
     generator = np.random.default_rng(seed)
     request = np.r_[np.arange(num_users * 2), generator.integers(0, num_users * 2, num_rows - num_users * 2)]
     label = (generator.random(num_rows) < 0.4).astype(np.float64)
-    return metrics.Rows(label=label, user=request // 2, request=request), generator
+    return Rows(label=label, user=request // 2, request=request), generator
 
 
 def noisy(judged, generator, noise):
@@ -61,7 +61,7 @@ def test_the_tail_is_judged_by_itself():
 
 
 def test_recall_of_the_rare_is_counted_by_hand():
-    judged = metrics.Rows(
+    judged = Rows(
         label=np.array([1.0, 1, 1, 1, 0, 1]),
         user=np.array([0, 0, 0, 1, 1, 1]),
         request=np.array([0, 0, 0, 1, 1, 1]),

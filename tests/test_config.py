@@ -8,8 +8,8 @@ import yaml
 from conftest import make_run, the_line
 from pydantic import ValidationError
 
-from recdistill.config import Run
-from recdistill.load import load
+from recdistill.config.load import load
+from recdistill.config.run import Run
 from recdistill.problems import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent

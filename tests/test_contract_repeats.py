@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config_data import Contract
+from recdistill.config.data import Contract
 from recdistill.data.contract import repeats
 from recdistill.data.contract.repeats import event_key, in_the_future, out_of_order
 

@@ -10,7 +10,7 @@ from conftest import contract_run, log_file, log_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config_data import ColumnRule
+from recdistill.config.data import ColumnRule
 from recdistill.data.contract.rules import broken_rows, ruled_columns
 from recdistill.data.log.values import microseconds
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from conftest import contract_run, log_file, the_line
 
-from recdistill.config_data import Partition
+from recdistill.config.data import Partition
 from recdistill.data.contract.whole import check_types, check_whole, missing
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from conftest import make_run, write_log
 
-from recdistill.config_features import Features
+from recdistill.config.features import Features
 from recdistill.data import parts
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked, read_view

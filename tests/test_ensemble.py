@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from recdistill.config.load import load
 from recdistill.data.store import open_rows
 from recdistill.files import read_json, whole_folder
-from recdistill.load import load
 from recdistill.problems import BadInput
-from recdistill.train import teacher as module
-from recdistill.train.ensemble import Ensemble, combined, gate
 from recdistill.train.predict import load_weights, predict, weights_name
-from recdistill.train.teacher import check_finite, members, open_teacher, train_teacher
+from recdistill.train.teachers import teacher as module
+from recdistill.train.teachers.ensemble import Ensemble, combined, gate
+from recdistill.train.teachers.teacher import check_finite, members, open_teacher, train_teacher
 from recdistill.types import Scores
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from conftest import make_run
 from recdistill import evaluate
 from recdistill.data.store import Rows, record_type
 from recdistill.evaluate import bundle_logits, compare, difference, judged_rows, recovery
-from recdistill.metrics import measure
+from recdistill.metrics.measure import measure
 from recdistill.types import Layout
 
 NUM_ROWS, NUM_USERS = 900, 30

@@ -19,7 +19,7 @@ from recdistill.ship.cost import Shipped, quantised_sizes, refuse_worse
 from recdistill.ship.golden import read_golden
 from recdistill.ship.quantise import quantise, refuse_not_finite, sizes
 from recdistill.train.predict import load_weights
-from recdistill.train.student import open_student, weights_name
+from recdistill.train.students.student import open_student, weights_name
 
 STUDENT = {"epochs": 2, "width": 16, "seeds": 1}
 
@@ -146,7 +146,7 @@ SHAPES = {
 def test_every_shape_exports_and_scores_as_torch_does(tiny_prepared, tmp_path, shape, bits):
     """Weights are as drawn: what matters is that file and torch agree."""
     from recdistill.ship.onnx_graph import to_onnx
-    from recdistill.train.look_ups import look_ups
+    from recdistill.train.students.look_ups import look_ups
 
     run = make_run(tmp_path, tmp_path, student={**SHAPES[shape], "width": 16})
     rows = open_rows(tiny_prepared, "train")

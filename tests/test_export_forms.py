@@ -19,7 +19,7 @@ import torch
 from conftest import small_batch, small_layout
 
 from recdistill.bundle import GRAPH
-from recdistill.config_student import Student
+from recdistill.config.student import Student
 from recdistill.models.build import build
 from recdistill.problems import BadInput
 from recdistill.ship.as_mlflow import as_mlflow

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import small_batch, small_layout
 
-from recdistill.train import feed as module
-from recdistill.train.feed import feed, pinned
+from recdistill.train.engine import feed as module
+from recdistill.train.engine.feed import feed, pinned
 from recdistill.types import Scores
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

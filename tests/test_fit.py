@@ -12,18 +12,18 @@ import torch
 import yaml
 from conftest import make_run
 
+from recdistill.config.load import load
 from recdistill.data.encoder import Encoder
 from recdistill.data.store import open_rows
 from recdistill.data.tables import Vocabulary
 from recdistill.files import whole_folder
-from recdistill.load import load
 from recdistill.pipeline import run_all
 from recdistill.problems import BadInput
-from recdistill.train.fit import build_teacher, fit_teacher, identity, sharded_teacher
-from recdistill.train.optimisers import embedding_optimiser
 from recdistill.train.predict import save_weights, weights_name
-from recdistill.train.shard import plain_state, world
-from recdistill.train.warm import ENCODER, folder_digest, warm_start
+from recdistill.train.teachers.fit import build_teacher, fit_teacher, identity, sharded_teacher
+from recdistill.train.teachers.optimisers import embedding_optimiser
+from recdistill.train.teachers.shard import plain_state, world
+from recdistill.train.teachers.warm import ENCODER, folder_digest, warm_start
 
 CPU = torch.device("cpu")
 
@@ -227,7 +227,7 @@ import resource, sys
 import torch, torchrec, recdistill.pipeline
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20, used + 600 * 2**20))
-from recdistill import cli
+from recdistill.cli.main import main as cli
 sys.argv = ["recdistill", "train-teacher", sys.argv[1], *sys.argv[2:]]
 cli.main()
 """

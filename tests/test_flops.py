@@ -5,8 +5,8 @@ import dataclasses
 import torch
 from conftest import small_layout
 
-from recdistill.config_teacher import Teacher
-from recdistill.train.flops import dense_cost
+from recdistill.config.teacher import Teacher
+from recdistill.train.teachers.flops import dense_cost
 from recdistill.types import Layout
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import torch
 from test_loop import rows
 
 from recdistill.data.batches import Batches
-from recdistill.train.guards import MAX_JUMP, Broken, Guard, not_finite
-from recdistill.train.pieces import Piece, pieces
+from recdistill.train.engine.guards import MAX_JUMP, Broken, Guard, not_finite
+from recdistill.train.engine.pieces import Piece, pieces
 
 BATCH = next(iter(Batches(rows=rows(), batch_size=8).epoch(0)))
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from recdistill.cli import app
+from recdistill.cli.main import app
+from recdistill.config.load import load
 from recdistill.data.importers import lines, partitions
 from recdistill.data.importers.find import CONFIG, IMPORTERS, import_log
 from recdistill.files import damage, manifest
-from recdistill.load import load
 from recdistill.problems import BadInput
 
 OLD = {

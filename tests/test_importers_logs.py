@@ -5,8 +5,8 @@ import gzip
 import pytest
 from test_importers import problems_of, rows, tarred, unpacked, zipped
 
+from recdistill.config.load import load
 from recdistill.data.importers.find import CONFIG, IMPORTERS, import_log
-from recdistill.load import load
 
 CLICK = "\t".join(["1", "1", "-1", "", *(str(n) for n in range(10)), "68fd1e64", "", *["a0b1c2d3"] * 24])
 LOOK = "\t".join(["0", "", "3", *(str(n) for n in range(11)), *["0f0f0f0f"] * 26])

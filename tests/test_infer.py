@@ -11,11 +11,11 @@ import pytest
 import yaml
 from conftest import log_table, make_run, write_log
 
-from recdistill.config import Run
-from recdistill.config_data import Contract
+from recdistill.config.data import Contract
+from recdistill.config.load import load
+from recdistill.config.run import Run
 from recdistill.data.inspect.check import check
 from recdistill.data.inspect.infer import infer
-from recdistill.load import load
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 

@@ -27,10 +27,10 @@ from recdistill.data.store import open_rows
 from recdistill.files import read_json, whole_folder
 from recdistill.problems import BadInput
 from recdistill.score import score
-from recdistill.train.launch import RENDEZVOUS
+from recdistill.train.engine.ranks import turns
 from recdistill.train.predict import load_weights
-from recdistill.train.ranks import turns
-from recdistill.train.teacher import train_teacher
+from recdistill.train.teachers.launch import RENDEZVOUS
+from recdistill.train.teachers.teacher import train_teacher
 
 # Float32 throughout, so that what differs between one process and several is the order of sums alone.
 TEACHER = {"epochs": 1, "checks_per_epoch": 3, "patience": 3, "batch_size": 240, "bf16": "off"}

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recdistill.config_training import Training
+from recdistill.config.training import Training
 from recdistill.data.batches import Batches
 from recdistill.data.store import Rows, record_type
-from recdistill.metrics import plain_auc
+from recdistill.metrics.ranking import plain_auc
 from recdistill.problems import BadInput
-from recdistill.train.loop import train
+from recdistill.train.engine.loop import train
 from recdistill.types import IdFeature, Layout
 
 LAYOUT = Layout(ids=(IdFeature(name="a", table="a", start=0, width=1, num_rows=4, kind="single"),), dense=("x", "y"))

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from recdistill.models.embed import _keyed
 from recdistill.models.teacher import TeacherModel
 from recdistill.plugins import MODEL, choose, find
-from recdistill.train.shard import dense_parameters, plain_state, shard, world
+from recdistill.train.teachers.shard import dense_parameters, plain_state, shard, world
 from recdistill.types import ABSENT, Layout
 
 LAYOUT = small_layout()

@@ -158,7 +158,7 @@ def test_a_killed_process_leaves_no_sampled_log(tmp_path):
     source = write_log(tmp_path / "log", {"a.parquet": log_of(), "b.parquet": log_of(seed=1)})
     (tmp_path / "run.json").write_text(run_of(source, tmp_path / "run").model_dump_json())
     code = (
-        "import os, sys; from pathlib import Path; from recdistill.config import Run\n"
+        "import os, sys; from pathlib import Path; from recdistill.config.run import Run\n"
         "from recdistill.data.log import listing\n"
         "from recdistill.data.negatives import sampled, write\n"
         "run = Run.model_validate_json(Path(sys.argv[1]).read_text())\n"

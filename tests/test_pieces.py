@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recdistill.problems import BadInput
-from recdistill.train.pieces import Piece, Stored, pieces, write_pieces
+from recdistill.train.engine.pieces import Piece, Stored, pieces, write_pieces
 
 TABLE = torch.arange(35.0).view(7, 5)
 

@@ -21,7 +21,7 @@ from recdistill.data.synth.generate import synth
 from recdistill.files import manifest, read_json
 from recdistill.pipeline import STEPS, run_all
 from recdistill.problems import BadInput
-from recdistill.registry import open_registry
+from recdistill.promotion.registry import open_registry
 from recdistill.result import result, tables
 from recdistill.trace import trace_row
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from recdistill.config_score import Score
+from recdistill.config.score import Score
 from recdistill.data.store import open_rows
 from recdistill.pipeline import run_all
 from recdistill.plan import plan_run

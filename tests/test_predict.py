@@ -7,7 +7,7 @@ from torch import nn
 
 from recdistill.data.store import open_rows
 from recdistill.files import whole_folder
-from recdistill.metrics import plain_auc
+from recdistill.metrics.ranking import plain_auc
 from recdistill.problems import BadInput
 from recdistill.train import predict as module
 from recdistill.train.predict import auc_on, load_weights, predict, save_weights

@@ -4,10 +4,10 @@ import pytest
 import torch
 from conftest import small_layout
 
-from recdistill.config_teacher import Teacher
+from recdistill.config.teacher import Teacher
 from recdistill.data.random_rows import random_rows
-from recdistill.train.probe import pace, speed_of, training
-from recdistill.train.shard import plain_state, world
+from recdistill.train.teachers.probe import pace, speed_of, training
+from recdistill.train.teachers.shard import plain_state, world
 
 CPU = torch.device("cpu")
 LAYOUT = small_layout()

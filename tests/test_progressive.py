@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recdistill.metrics import plain_auc
-from recdistill.train.progressive import Progressive
+from recdistill.metrics.ranking import plain_auc
+from recdistill.train.engine.progressive import Progressive
 
 CPU = torch.device("cpu")
 

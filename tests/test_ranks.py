@@ -7,7 +7,7 @@ import pytest
 from test_loop import rows
 
 from recdistill.data.batches import Batches, Position
-from recdistill.train.ranks import any_of, of_first, total, turns
+from recdistill.train.engine.ranks import any_of, of_first, total, turns
 
 START = Position()
 

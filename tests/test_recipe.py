@@ -8,14 +8,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from recdistill.config_recipe import RecipeSection
+from recdistill.config.load import load
+from recdistill.config.recipe import RecipeSection
 from recdistill.distil.facts import Facts, Popularity, Widths
 from recdistill.distil.lesson import Lesson
 from recdistill.distil.recipe import Recipe, Term
 from recdistill.distil.stress import Stress
-from recdistill.load import load
 from recdistill.plugins import choose
-from recdistill.train.unlabelled import joined
+from recdistill.train.students.unlabelled import joined
 from recdistill.types import Batch, Scores
 
 

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from recdistill.problems import BadInput
-from recdistill.registry import PREVIOUS, Registry, champions, open_registry
+from recdistill.promotion.registry import PREVIOUS, Registry, champions, open_registry
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_repeated_promotion_does_not_undo_a_rollback(registry):
 CRASH = textwrap.dedent("""
     import os, signal, sys
     from mlflow import MlflowClient
-    from recdistill.registry import Registry
+    from recdistill.promotion.registry import Registry
     uri, call = sys.argv[1], sys.argv[2]
     def die(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -4,7 +4,7 @@ import pytest
 from conftest import make_run
 
 from recdistill.files import write_json
-from recdistill.metrics import HIGHER_IS_BETTER
+from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.result import result, tables
 
 VALUES = {name: [0.61234 + place / 100, 0.6, 0.7] for place, name in enumerate(HIGHER_IS_BETTER)}

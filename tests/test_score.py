@@ -22,7 +22,7 @@ from recdistill.files import whole_folder
 from recdistill.problems import BadInput
 from recdistill.score import score
 from recdistill.train.predict import load_weights, predict
-from recdistill.train.teacher import open_teacher, train_teacher
+from recdistill.train.teachers.teacher import open_teacher, train_teacher
 
 CPU = torch.device("cpu")
 TWO = {"members": 2, "bf16": "off"}

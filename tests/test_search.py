@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import make_run
 
-from recdistill.load import load
+from recdistill.config.load import load
 from recdistill.problems import BadInput
 from recdistill.search.report import CHOSEN, CSV, PLOT, Budget, table_of
 from recdistill.search.space import first_choice, settings, space_of
@@ -107,7 +107,17 @@ def test_a_search_that_is_killed_goes_on_with_the_trials_that_were_done(tiny_log
     run = make_run(tiny_log, tmp_path, student={"seeds": 1})
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(run.model_dump(mode="json", exclude_unset=True)))
-    command = [sys.executable, "-m", "recdistill.cli", "search", str(config), "--trials", "3", "--candidates", "20"]
+    command = [
+        sys.executable,
+        "-m",
+        "recdistill.cli.main",
+        "search",
+        str(config),
+        "--trials",
+        "3",
+        "--candidates",
+        "20",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while process.poll() is None and not _completed(run):
         time.sleep(0.2)

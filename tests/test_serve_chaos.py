@@ -19,7 +19,7 @@ from test_serve_scorer import of_one_user
 
 from recdistill.bundle import GRAPH
 from recdistill.data.encoder import Encoder
-from recdistill.registry import open_registry
+from recdistill.promotion.registry import open_registry
 from recdistill.serve import Scorer
 from recdistill.serve.store import Current, keep, pointer, read_current, write_current
 from recdistill.ship.golden import GOLDEN

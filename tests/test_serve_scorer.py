@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serve_world import ITEM, TYPES, columns, make_bundle, random_rows
 
 from recdistill.bundle import open_bundle
-from recdistill.config_student import Dcn, Fm, Table
+from recdistill.config.student import Dcn, Fm, Table
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import prepare
 from recdistill.files import whole_folder

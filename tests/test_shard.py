@@ -12,8 +12,8 @@ from torchrec.distributed.planner import Topology
 from recdistill.models.teacher import TeacherModel
 from recdistill.plugins import choose
 from recdistill.problems import BadInput
-from recdistill.train.placement import FUSED, Placement, parts, plan, shown
-from recdistill.train.shard import dense_parameters, plain_state, restore, shard, world
+from recdistill.train.teachers.placement import FUSED, Placement, parts, plan, shown
+from recdistill.train.teachers.shard import dense_parameters, plain_state, restore, shard, world
 
 LAYOUT = small_layout()
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ import pytest
 from conftest import log_table, the_line, write_log
 from pyarrow import fs
 
-from recdistill.config_data import Data, Partition
+from recdistill.config.data import Data, Partition
 from recdistill.data.log import stores
 from recdistill.data.log.listing import open_data, open_log
 from recdistill.data.log.read import batches, read_groups, tables

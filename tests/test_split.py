@@ -9,7 +9,7 @@ from conftest import the_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config_data import Split
+from recdistill.config.data import Split
 from recdistill.data import split as module
 from recdistill.data.split import NOWHERE, SPLITS, Windows, at_rank, windows
 from recdistill.problems import BadInput

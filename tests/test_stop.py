@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from recdistill.train.stop import Stop
+from recdistill.train.engine.stop import Stop
 
 
 def test_it_is_noted_and_then_ends_with_a_status_of_its_own():

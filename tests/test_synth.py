@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, TINY_ROWS, read_log
 
-from recdistill.cli import main
+from recdistill.cli.main import main
 from recdistill.data.log.listing import open_log
 from recdistill.data.synth import generate as synth_module
 from recdistill.data.synth.files import read_truth
 from recdistill.data.synth.generate import World, synth
 from recdistill.data.synth.world import cells, plant, popular, relevance_of
 from recdistill.files import damage
-from recdistill.metrics import plain_auc
+from recdistill.metrics.ranking import plain_auc
 from recdistill.problems import BadInput
 
 # Everything at once, so that each planted truth is found beside all the others.

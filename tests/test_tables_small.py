@@ -8,14 +8,14 @@ import torch
 from conftest import make_run, small_batch, small_layout
 from pydantic import ValidationError
 
-from recdistill.config_student import Dcn, Fm, Student, Table, TwoTower
+from recdistill.config.student import Dcn, Fm, Student, Table, TwoTower
 from recdistill.data.store import open_rows
 from recdistill.models.build import build
 from recdistill.models.tables.make import make_table, size
 from recdistill.models.tables.mixed_dimension import cut
 from recdistill.models.tables.pruned import kept
 from recdistill.models.tables.rows import SPREAD, AwareRows, QuantisedRows, quantise_rows, quantised, reset
-from recdistill.train.look_ups import look_ups
+from recdistill.train.students.look_ups import look_ups
 from recdistill.types import ABSENT, OOV
 
 NUM = 300

@@ -14,10 +14,10 @@ from recdistill.data.batches import Batches
 from recdistill.data.prepare import prepare
 from recdistill.data.store import open_rows
 from recdistill.files import whole_folder
-from recdistill.metrics import plain_auc
-from recdistill.train.fit import build_teacher, fit_teacher
-from recdistill.train.shard import world
-from recdistill.train.tasks import multi_task_loss
+from recdistill.metrics.ranking import plain_auc
+from recdistill.train.teachers.fit import build_teacher, fit_teacher
+from recdistill.train.teachers.shard import world
+from recdistill.train.teachers.tasks import multi_task_loss
 from recdistill.types import Batch, Layout, Scores
 
 NONE = math.nan

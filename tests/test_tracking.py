@@ -6,7 +6,7 @@ import pytest
 from recdistill.data.store import Rows, record_type
 from recdistill.data.watch.drift import drift, write_drift
 from recdistill.files import write_json
-from recdistill.registry import open_registry
+from recdistill.promotion.registry import open_registry
 from recdistill.tracking import log_run
 from recdistill.types import IdFeature, Layout
 

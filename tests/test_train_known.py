@@ -10,7 +10,7 @@ import torch
 from conftest import make_run, small_batch, small_layout, the_line
 from torch import nn
 
-from recdistill.config_student import Mlp
+from recdistill.config.student import Mlp
 from recdistill.data.batches import Batches
 from recdistill.data.scores import open_scores
 from recdistill.data.store import open_rows
@@ -20,14 +20,14 @@ from recdistill.models.student import StudentModel
 from recdistill.pipeline import run_all
 from recdistill.plugins import load_all
 from recdistill.problems import BadInput
-from recdistill.train.earlier import earlier
-from recdistill.train.known import base_rate, popularity, widths
-from recdistill.train.live import Live
 from recdistill.train.predict import load_weights, weights_name
-from recdistill.train.shape import AS_DESCRIBED, build_student, parts
-from recdistill.train.student import open_student
-from recdistill.train.teacher import open_teacher
-from recdistill.train.teacher_pca import begin_as_teacher, project, teacher_table
+from recdistill.train.students.earlier import earlier
+from recdistill.train.students.known import base_rate, popularity, widths
+from recdistill.train.students.live import Live
+from recdistill.train.students.shape import AS_DESCRIBED, build_student, parts
+from recdistill.train.students.student import open_student
+from recdistill.train.students.teacher_pca import begin_as_teacher, project, teacher_table
+from recdistill.train.teachers.teacher import open_teacher
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import torch
 import yaml
 from conftest import make_run
 
-from recdistill.config_recipe import RecipeSection
+from recdistill.config.recipe import RecipeSection
 from recdistill.data.store import open_rows
 from recdistill.files import read_json
 from recdistill.pipeline import run_all
 from recdistill.problems import BadInput
 from recdistill.train.predict import predict
-from recdistill.train.student import fit_student, open_student
+from recdistill.train.students.student import fit_student, open_student
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "configs/recipes").glob("*.yaml"))
 STUDENT = {"seeds": 1, "width": 4, "tower": [8, 6], "attention": 4}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from recdistill.config_training import Training
-from recdistill.train.pieces import Stored, write_pieces
-from recdistill.train.update import Update, rate
+from recdistill.config.training import Training
+from recdistill.train.engine.pieces import Stored, write_pieces
+from recdistill.train.engine.update import Update, rate
 
 RATES = {"learning_rate": 0.1, "embedding_learning_rate": 0.1}
 

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import time
 
-from recdistill.train.watchdog import Watchdog
+from recdistill.train.engine.watchdog import Watchdog
 
 HANGING = """
 import sys, time
 from pathlib import Path
-from recdistill.train.watchdog import Watchdog
+from recdistill.train.engine.watchdog import Watchdog
 def a_collective_that_never_ends():
     {hang}
 with Watchdog(Path(sys.argv[1]), 2.0) as dog:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from recdistill import files
 from recdistill.code import code_digest
-from recdistill.config import Run
-from recdistill.train import student
-from recdistill.train.student import Arm as Kind
+from recdistill.config.run import Run
+from recdistill.train.students import student
+from recdistill.train.students.student import Arm as Kind
 
 CONTROL = "control"
 BIGGER = "bigger student"

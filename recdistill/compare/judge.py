@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill import metrics
-from recdistill.metrics import Floats, Ints, interval
+from recdistill.metrics.bootstrap import Bootstrap, Draws, bootstrap, interval
+from recdistill.metrics.measure import measure
+from recdistill.metrics.ranking import auc, top
+from recdistill.metrics.rows import Floats, Ints, Rows, ratio
 
-Draws = dict[str, Floats]
 LOGGED = ("auc", "gauc", "ndcg_at_10", "log_loss", "ece", "tail_auc", "tail_recall_at_10")
 K = 10
 
@@ -19,59 +20,52 @@ K = 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
     """The judged rows of a window. tail: [N] whether a row's item belongs to the rarer half of the train window's
-    positives. weights: [B + 1, U] of users, the first line all ones. seeds: [B + 1, S] which seeds a draw averages."""
+    positives. drawn: the draws that all models share."""
 
-    rows: metrics.Rows
+    rows: Rows
     teacher: Floats
     tail: NDArray[np.bool_]
-    weights: Floats
-    seeds: Ints
+    drawn: Bootstrap
 
     def __call__(self, logits: Sequence[Floats]) -> Draws:
         """Metric -> [B + 1], the mean over the drawn seeds; logits: one array [N] per seed, or one for all."""
-        found = [self._one(logit) for logit in logits]
-        seeds = self.seeds if len(found) > 1 else np.zeros((len(self.seeds), 1), dtype=np.int64)
-        lines = np.arange(len(seeds))[:, None]
-        return {name: np.stack([one[name] for one in found])[seeds, lines].mean(axis=1) for name in found[0]}
+        return self.drawn.over_seeds([self._one(logit) for logit in logits])
 
     def _one(self, logit: Floats) -> Draws:
-        found = metrics.measure(logit, self.rows, self.weights, self.teacher)
+        weights = self.drawn.weights
+        found = measure(logit, self.rows, weights, self.teacher)
         if self.tail.any():
-            cut = metrics.Rows(
+            cut = Rows(
                 label=self.rows.label[self.tail], user=self.rows.user[self.tail], request=self.rows.request[self.tail]
             )
-            found["tail_auc"] = metrics.auc(logit[self.tail], cut, self.weights[:, : cut.num_users])
-            found["tail_recall_at_10"] = recall_of(self.tail, logit, self.rows, self.weights, k=K)
+            found["tail_auc"] = auc(logit[self.tail], cut, weights[:, : cut.num_users])
+            found["tail_recall_at_10"] = recall_of(self.tail, logit, self.rows, weights, k=K)
         return found
 
 
-def judge(
-    rows: metrics.Rows, teacher: Floats, tail: NDArray[np.bool_], *, draws: int, num_seeds: int, seed: int
-) -> Judge:
+def judge(rows: Rows, teacher: Floats, tail: NDArray[np.bool_], *, draws: int, num_seeds: int, seed: int) -> Judge:
     """A judge with `draws` bootstrap draws of users and of seeds."""
     generator = np.random.default_rng([seed, 3])
-    weights = metrics.user_draws(rows.num_users, draws, generator)
-    seeds = generator.integers(0, num_seeds, (draws + 1, num_seeds))
-    seeds[0] = np.arange(num_seeds)
-    return Judge(rows=rows, teacher=teacher, tail=tail, weights=weights, seeds=seeds)
+    drawn = bootstrap(rows.num_users, draws, num_seeds, generator)
+    return Judge(rows=rows, teacher=teacher, tail=tail, drawn=drawn)
 
 
-def recall_of(chosen: NDArray[np.bool_], logit: Floats, rows: metrics.Rows, weight_BU: Floats, *, k: int) -> Floats:
+def recall_of(chosen: NDArray[np.bool_], logit: Floats, rows: Rows, weight_BU: Floats, *, k: int) -> Floats:
     """Share of the chosen positives that stand among the first k of their request. [B]
 
     Requests of k rows or fewer are left out, for everything in them is among the first k. Among equal scores the
     earlier row is taken.
 
-    >>> rows = metrics.Rows(label=np.ones(3), user=np.zeros(3, dtype=np.int64), request=np.zeros(3, dtype=np.int64))
+    >>> rows = Rows(label=np.ones(3), user=np.zeros(3, dtype=np.int64), request=np.zeros(3, dtype=np.int64))
     >>> rare = np.array([True, True, False])
     >>> recall_of(rare, np.array([1.0, 3.0, 2.0]), rows, np.ones((1, 1)), k=2).tolist()  # the first is third
     [0.5]
     """
-    top = metrics.top(logit, rows, k=k)
+    first = top(logit, rows, k=k)
     counted = chosen & (rows.label > 0) & (np.bincount(rows.request) > k)[rows.request]
-    hits = np.bincount(rows.user, counted & top, rows.num_users)
+    hits = np.bincount(rows.user, counted & first, rows.num_users)
     below = weight_BU @ np.bincount(rows.user, counted, rows.num_users)
-    return np.divide(weight_BU @ hits, below, out=np.full(len(weight_BU), np.nan), where=below > 0)
+    return ratio(weight_BU @ hits, below)
 
 
 def rarer_half(item: Ints, counts: Ints) -> NDArray[np.bool_]:

@@ -14,12 +14,13 @@ import numpy as np
 
 from recdistill import files
 from recdistill.compare.arms import CONTROL, Task, Training, arms_of, finished
-from recdistill.compare.judge import LOGGED, Draws, Judge, against, holm, judge, rarer_half
-from recdistill.config import Run
+from recdistill.compare.judge import LOGGED, Judge, against, holm, judge, rarer_half
+from recdistill.config.run import Run
 from recdistill.data.scores import open_scores
 from recdistill.data.store import Rows, open_rows
 from recdistill.evaluate import judged_rows, recovery
-from recdistill.metrics import HIGHER_IS_BETTER, interval
+from recdistill.metrics.bootstrap import Draws, interval
+from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.pipeline import run_all
 from recdistill.train.progress import logger
 from recdistill.types import FIRST_KNOWN

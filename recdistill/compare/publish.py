@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.files import digest
-from recdistill.registry import experiment_id, open_registry
+from recdistill.promotion.registry import experiment_id, open_registry
 from recdistill.tracking import artifacts_of, find_or_create
 
 FILES = ("comparison.csv", "comparison.svg", "comparison.json")

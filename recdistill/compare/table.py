@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.result import cell
+from recdistill.metrics.bootstrap import cell
 
 COLUMNS = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
 SIGNIFICANT = 0.05
@@ -58,8 +58,8 @@ def as_markdown(found: Mapping[str, Any], metric: str) -> str:
         if "refused" in model:
             refused.append(f"- {model['name']} cannot run here: {model['refused']}")
             continue
-        gain = "" if model["p"] is None else _interval(model["gain"][metric], "+")
-        cells = [model["name"], _interval(model["recovery"]), _interval(model["metrics"][metric]), gain, _p(model)]
+        gain = "" if model["p"] is None else cell(model["gain"][metric], signed=True)
+        cells = [model["name"], cell(model["recovery"]), cell(model["metrics"][metric]), gain, _p(model)]
         cells += [_short(model["metrics"][name]) for name in others]
         cells += [_cost(model), f"{model['parameters']:,}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -134,10 +134,3 @@ def _cost(model: Mapping[str, Any]) -> str:
 
 def _short(value: Sequence[float | None]) -> str:
     return "none" if value[0] is None else f"{value[0]:.4f}"
-
-
-def _interval(value: Sequence[float | None], sign: str = "") -> str:
-    middle, low, high = value
-    if middle is None or low is None or high is None:
-        return "none"
-    return f"{middle:{sign}.4f} ({low:{sign}.4f} to {high:{sign}.4f})"

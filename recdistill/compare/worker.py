@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from recdistill.compare.arms import LOGITS, RESULT, Arm
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.store import open_rows
 from recdistill.files import read_json, whole_folder, write_json
 from recdistill.problems import BadInput
 from recdistill.train.device import choose_device, pin_threads
-from recdistill.train.look_ups import look_ups
 from recdistill.train.predict import predict
 from recdistill.train.progress import logger
-from recdistill.train.shape import AS_DESCRIBED, build_student
-from recdistill.train.student import fit_student
+from recdistill.train.students.look_ups import look_ups
+from recdistill.train.students.shape import AS_DESCRIBED, build_student
+from recdistill.train.students.student import fit_student
 
 
 def work(arm: Arm, seed: int, inputs: dict[str, Path], final: Path) -> None:

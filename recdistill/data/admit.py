@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recdistill.config import Run
+from recdistill.config.run import Run
+from recdistill.config.sections import epoch_us
 from recdistill.data.contract.quarantine import Quarantine
 from recdistill.data.contract.repeats import in_the_future, repeats
 from recdistill.data.contract.rules import Broken
@@ -22,7 +23,6 @@ from recdistill.data.segment import Part, Segment
 from recdistill.data.tables import splitmix
 from recdistill.data.view import Dropped, segments
 from recdistill.problems import BadInput
-from recdistill.sections import epoch_us
 
 DROPPED = "dropped.npy"
 Ints = NDArray[np.int64]

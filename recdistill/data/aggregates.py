@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config import Run
-from recdistill.config_features import Aggregate
+from recdistill.config.features import Aggregate
+from recdistill.config.run import Run
 from recdistill.data.buckets import Buckets, groups, known_before
 from recdistill.data.encoder import Encoder
 from recdistill.data.log.values import stable_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.negatives.draw import uniform
 from recdistill.data.store import ROWS, Records, Rows, open_rows
 from recdistill.data.tables import splitmix

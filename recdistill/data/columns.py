@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.config_data import Data
-from recdistill.config_features import Features, IdColumn
+from recdistill.config.data import Data
+from recdistill.config.features import Features, IdColumn
 from recdistill.data.log.values import microseconds, plain_ids, stable_key
 from recdistill.data.tables import splitmix
 from recdistill.problems import BadInput, problem

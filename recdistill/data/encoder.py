@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recdistill.config_features import Features
+from recdistill.config.features import Features
 from recdistill.data.columns import HISTORY, Rows, Source, column, listed, numbers
 from recdistill.data.scale import Scale
 from recdistill.data.served import Served, open_served, save_served

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recdistill.config import Run
-from recdistill.config_data import Data
-from recdistill.config_features import IdColumn
+from recdistill.config.data import Data
+from recdistill.config.features import IdColumn
+from recdistill.config.run import Run
 from recdistill.data.columns import Source, column, numbers, source_of
 from recdistill.data.contract.outside import is_list
 from recdistill.data.encoder import layout_of

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config import Run
-from recdistill.config_features import DenseColumn, IdColumn
+from recdistill.config.features import DenseColumn, IdColumn
+from recdistill.config.run import Run
 from recdistill.data.codes import count_codes
 from recdistill.data.columns import Source, source_of
 from recdistill.data.counts import Counts

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.columns import Source, source_of
 from recdistill.data.plan import source_key
 from recdistill.data.served import Served

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from recdistill.code import code_digest
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.ahead import ahead
 from recdistill.data.codes import Coded, Coder
 from recdistill.data.contract.quarantine import Quarantine

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.columns import Source, event_columns, source_of
 from recdistill.data.log.listing import Log
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.admit import admit
 from recdistill.data.contract.rules import ruled_columns
 from recdistill.data.contract.whole import check_types

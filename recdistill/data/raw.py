@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.config import Run
-from recdistill.config_data import Data, Label
-from recdistill.config_features import IdColumn
+from recdistill.config.data import Data, Label
+from recdistill.config.features import IdColumn
+from recdistill.config.run import Run
+from recdistill.config.sections import epoch_us
 from recdistill.data.columns import column
 from recdistill.data.log.listing import Log
 from recdistill.data.log.read import batches
 from recdistill.data.log.values import family, microseconds, stable_key
 from recdistill.problems import BadInput, problem
-from recdistill.sections import epoch_us
 
 _PERIOD_US = {"hour": 3_600_000_000, "day": 86_400_000_000}
 _MIX = np.int64(-7046029254386353131)  # odd, so that two periods of a user never share a key before hashing

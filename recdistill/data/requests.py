@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recdistill.config import Run
-from recdistill.config_features import Aggregate
+from recdistill.config.features import Aggregate
+from recdistill.config.run import Run
 from recdistill.data.columns import HISTORY
 from recdistill.data.encoder import Encoder
 from recdistill.data.log.listing import Log

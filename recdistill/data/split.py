@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config_data import Split
+from recdistill.config.data import Split
+from recdistill.config.sections import epoch_us
 from recdistill.problems import BadInput, problem
-from recdistill.sections import epoch_us
 
 SPLITS = ("train", "valid", "test")
 NOWHERE = -1

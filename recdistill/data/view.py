@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config_data import Data
+from recdistill.config.data import Data
 from recdistill.data.negatives.sampled import kept
 from recdistill.data.raw import data_window
 from recdistill.data.segment import Part, Segment

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.aggregates import Aggregates
 from recdistill.data.ahead import ahead, mapped
 from recdistill.data.columns import HISTORY

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from recdistill.config_student import Student, TwoTower
+from recdistill.config.student import Student, TwoTower
 from recdistill.models.student import StudentModel
 from recdistill.models.two_tower import TwoTowerModel
 from recdistill.types import Layout

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from recdistill.config_student import Table
+from recdistill.config.student import Table
 from recdistill.models.tables.make import make_table
 from recdistill.models.tables.rows import Bits, quantised, reset
 from recdistill.types import ABSENT, IdFeature, Layout

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from recdistill.sections import Count
+from recdistill.config.sections import Count
 
 Sizes = Sequence[Count]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

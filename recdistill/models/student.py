@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from recdistill.config_student import Dcn, Fm, Interaction, Mlp, Table
+from recdistill.config.student import Dcn, Fm, Interaction, Mlp, Table
 from recdistill.models.fields import Histories, Tables
 from recdistill.models.history.target_attention import TargetAttention
 from recdistill.models.layers import CrossMixture, tower

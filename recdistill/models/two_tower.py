@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from recdistill.config_student import Table
+from recdistill.config.student import Table
 from recdistill.models.fields import Histories, Tables, pick
 from recdistill.models.layers import tower
 from recdistill.types import IdFeature, Layout, Scores

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna import Trial
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.types import Layout
 
 _LARGE = 1000  # rows from which a table may be hashed or composed

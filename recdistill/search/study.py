@@ -12,7 +12,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.encoder import Encoder
 from recdistill.files import digest, manifest
 from recdistill.pipeline import run_all

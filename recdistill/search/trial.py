@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from recdistill.bundle import open_bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.encoder import Encoder
 from recdistill.data.store import open_rows
 from recdistill.models.build import Ranker
@@ -18,9 +18,9 @@ from recdistill.search.latency import latency, reference
 from recdistill.ship.cost import shipped
 from recdistill.ship.parity import Replayed
 from recdistill.ship.quantise import quantise, refuse_not_finite, table_bits
-from recdistill.train.look_ups import look_ups
-from recdistill.train.shape import build_student
-from recdistill.train.student import fit_student
+from recdistill.train.students.look_ups import look_ups
+from recdistill.train.students.shape import build_student
+from recdistill.train.students.student import fit_student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

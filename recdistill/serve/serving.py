@@ -72,7 +72,7 @@ def local_bundle(model: str, uri: str | None) -> Iterator[Path]:
     if named is None:
         yield Path(model)
         return
-    from recdistill.registry import open_store
+    from recdistill.promotion.registry import open_store
 
     registry = open_store(_uri(uri, model), named[0])
     version = registry.version(int(named[1])) if named[1].isdigit() else registry.aliased(named[1])

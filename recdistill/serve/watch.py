@@ -18,7 +18,7 @@ from recdistill.problems import BadInput, problem
 from recdistill.serve.store import Current, Pointer, keep, read_current, write_current
 
 if TYPE_CHECKING:
-    from recdistill.registry import Registry
+    from recdistill.promotion.registry import Registry
 
 logger = logging.getLogger("recdistill.serve")
 
@@ -68,7 +68,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s watch %(message)s", stream=sys.stderr)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    from recdistill.registry import open_store
+    from recdistill.promotion.registry import open_store
     from recdistill.serve.orphan import end_with_parent
 
     end_with_parent()

@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill import metrics
 from recdistill.bundle import open_bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.encoder import Encoder
 from recdistill.data.store import open_rows
 from recdistill.evaluate import bundle_logits, judged_rows
 from recdistill.files import read_json
+from recdistill.metrics.ranking import auc, ndcg
+from recdistill.metrics.rows import Rows
 from recdistill.models.build import Ranker
 from recdistill.models.tables.make import BITS
 from recdistill.problems import BadInput, problem
 from recdistill.ship.parity import Replayed, difference, logits_of, replayed_rows
 from recdistill.ship.quantise import quantise
 from recdistill.ship.write_bundle import bundle_bytes, write_bundle
-from recdistill.train.student import open_student
+from recdistill.train.students.student import open_student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +58,11 @@ def shipped(
     return Shipped(auc=auc, ndcg_at_10=ndcg, difference=found, **bundle_bytes(folder))
 
 
-def quality(logit: NDArray[np.float32], judged: metrics.Rows) -> tuple[float, float]:
+def quality(logit: NDArray[np.float32], judged: Rows) -> tuple[float, float]:
     """AUC and NDCG@10 of a window."""
     everyone = np.ones((1, judged.num_users))
     values = logit.astype(np.float64)
-    return float(metrics.auc(values, judged, everyone)[0]), float(metrics.ndcg(values, judged, everyone, k=10)[0])
+    return float(auc(values, judged, everyone)[0]), float(ndcg(values, judged, everyone, k=10)[0])
 
 
 def cost(

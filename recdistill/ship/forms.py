@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from recdistill.bundle import open_bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.files import manifest, read_json
 from recdistill.problems import BadInput, problem
 from recdistill.ship.as_mlflow import as_mlflow
 from recdistill.ship.as_pt2 import as_pt2
 from recdistill.ship.as_triton import as_triton
 from recdistill.ship.quantise import quantise, table_bits
-from recdistill.train.student import open_student
+from recdistill.train.students.student import open_student
 
 
 def write_form(run: Run, folders: Mapping[str, Path], form: Literal["triton", "pt2", "mlflow"], out: Path) -> Path:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recdistill.bundle import Bundle
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.admit import dropped_rows
 from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
-from recdistill.config import Run
-from recdistill.config_student import Precision
+from recdistill.config.run import Run
+from recdistill.config.student import Precision
 from recdistill.models.build import Ranker
 from recdistill.models.fields import Tables
 from recdistill.models.tables.make import BITS, size

@@ -21,7 +21,7 @@ from recdistill.ship.golden import write_golden
 from recdistill.ship.onnx_graph import to_onnx
 from recdistill.ship.request_schema import REQUEST, request_schema
 from recdistill.ship.vectors import write_vectors
-from recdistill.train.student import Arm
+from recdistill.train.students.student import Arm
 
 
 def bundle_name(arm: Arm, number: int) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recdistill.data.batches import Batches
 from recdistill.data.store import Rows
 from recdistill.files import file_digest, manifest
-from recdistill.metrics import plain_auc
+from recdistill.metrics.ranking import plain_auc
 from recdistill.problems import BadInput, problem
 from recdistill.types import Scores
 

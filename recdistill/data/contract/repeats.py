@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from recdistill.config_data import Contract
+from recdistill.config.data import Contract
 from recdistill.data.contract.outside import NONE, Places
 from recdistill.data.log.values import stable_key
 

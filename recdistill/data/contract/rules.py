@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from recdistill.config import Run
-from recdistill.config_data import ColumnRule, Data
-from recdistill.config_features import Features
+from recdistill.config.data import ColumnRule, Data
+from recdistill.config.features import Features
+from recdistill.config.run import Run
+from recdistill.config.sections import epoch_us
 from recdistill.data.contract.outside import (
     Places,
     floats,
@@ -27,7 +28,6 @@ from recdistill.data.contract.outside import (
 from recdistill.data.log.listing import LogFile
 from recdistill.data.log.partitions import span
 from recdistill.data.log.values import microseconds
-from recdistill.sections import epoch_us
 
 Found = Iterator[tuple[str, str, str, Places]]  # column, wanted, remedy, places
 

@@ -8,8 +8,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.types as pt
 
-from recdistill.config import Run
-from recdistill.config_data import ColumnRule, Data, Partition
+from recdistill.config.data import ColumnRule, Data, Partition
+from recdistill.config.run import Run
 from recdistill.data.contract.outside import fitting, is_list, is_text
 from recdistill.data.log.listing import Log, LogFile
 from recdistill.data.log.partitions import following, span

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.admit import dropped_rows
 from recdistill.data.contract.whole import check_whole
 from recdistill.data.inspect.profile import Profile, profile

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.types as pt
 import yaml
 
-from recdistill.config import Run
-from recdistill.config_data import Contract
+from recdistill.config.data import Contract
+from recdistill.config.run import Run
 from recdistill.data.contract.outside import fitting, is_list
 from recdistill.data.contract.whole import LEAST_FOR_A_RATE, missing
 from recdistill.data.inspect.column import ColumnProfile

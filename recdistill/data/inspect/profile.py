@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.columns import column
 from recdistill.data.inspect.column import Column, ColumnProfile
 from recdistill.data.log.listing import Log, LogFile

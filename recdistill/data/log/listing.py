@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from recdistill.config_data import Data, Partition
+from recdistill.config.data import Data, Partition
 from recdistill.data.log import manifest as manifests
 from recdistill.data.log import schemas, sources
 from recdistill.data.log.formats import FORMATS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from recdistill.config_data import Partition
-from recdistill.sections import utc
+from recdistill.config.data import Partition
+from recdistill.config.sections import utc
 
 
 def span(partition: Partition, keys: Mapping[str, str]) -> tuple[datetime, datetime] | None:

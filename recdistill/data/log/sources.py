@@ -12,11 +12,11 @@ from urllib.parse import unquote
 
 from pyarrow import fs
 
-from recdistill.config_data import Partition
+from recdistill.config.data import Partition
+from recdistill.config.sections import utc
 from recdistill.data.log.partitions import span
 from recdistill.data.log.stores import answering, filesystem_of, is_local, where_of
 from recdistill.problems import BadInput, problem
-from recdistill.sections import utc
 
 SUFFIXES = {
     ".parquet": "parquet",

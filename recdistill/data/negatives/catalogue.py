@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recdistill.config_data import Data
+from recdistill.config.data import Data
 from recdistill.data.columns import column
 from recdistill.data.log.values import microseconds, stable_key
 from recdistill.data.raw import in_window

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.log.listing import Log
 from recdistill.data.negatives.catalogue import POSITIVE
 from recdistill.data.raw import ROLES

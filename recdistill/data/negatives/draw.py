@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from recdistill.config_data import Negatives
+from recdistill.config.data import Negatives
 from recdistill.data.negatives.catalogue import Catalogue, Ints, Positives
 from recdistill.data.tables import splitmix
 

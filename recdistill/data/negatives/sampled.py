@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recdistill.code import code_digest
-from recdistill.config import Run
+from recdistill.config.run import Run
 from recdistill.data.log.listing import Log
 from recdistill.data.negatives.check import check_source
 from recdistill.data.negatives.draw import uniform

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recdistill.config_data import Data, Negatives
+from recdistill.config.data import Data, Negatives
 from recdistill.data.columns import column
 from recdistill.data.log.listing import Log
 from recdistill.data.log.read import batches

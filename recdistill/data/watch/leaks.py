@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recdistill.data.store import Rows
 from recdistill.data.watch.bins import below, now, observed, parts, sample
-from recdistill.metrics import plain_auc
+from recdistill.metrics.ranking import plain_auc
 from recdistill.problems import problem
 from recdistill.types import FIRST_KNOWN, IdFeature, Layout
 

@@ -13,9 +13,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from recdistill.config.sections import Count
 from recdistill.models.heads._experts import Experts, Gate, Towers
 from recdistill.models.layers import Dropout, Sizes
-from recdistill.sections import Count
 
 
 class Ple(nn.Module):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from recdistill.config.sections import Count
 from recdistill.models.layers import Dropout
 from recdistill.models.sequence import distance_buckets, if_any, with_candidate
-from recdistill.sections import Count
 
 _BUCKETS = 16
 

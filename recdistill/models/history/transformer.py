@@ -11,9 +11,9 @@ part of the weights. An empty history gives 0.
 
 from torch import Tensor, nn
 
+from recdistill.config.sections import Count
 from recdistill.models.layers import Dropout
 from recdistill.models.sequence import if_any, sinusoids, with_candidate
-from recdistill.sections import Count
 
 
 class Transformer(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from recdistill.config.sections import Count
 from recdistill.models.embed import Fields, Shape
 from recdistill.models.layers import Cross, CrossMixture, Dropout, Sizes, tower
-from recdistill.sections import Count
 
 
 class Dcnv2(nn.Module):

@@ -12,9 +12,9 @@ to be the user's or the item's; both towers have the same sizes.
 import torch
 from torch import Tensor, nn
 
+from recdistill.config.sections import Count
 from recdistill.models.embed import Fields, Shape
 from recdistill.models.layers import Dropout, Sizes, tower
-from recdistill.sections import Count
 
 
 class Finalmlp(nn.Module):

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from recdistill.config.sections import Count
 from recdistill.models.embed import Fields, Shape
 from recdistill.models.layers import Dropout, Sizes, tower
-from recdistill.sections import Count
 
 
 class Masknet(nn.Module):

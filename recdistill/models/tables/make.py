@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recdistill.config_student import Precision, Table
+from recdistill.config.student import Precision, Table
 from recdistill.models.tables.hashed import Hashed
 from recdistill.models.tables.mixed_dimension import MixedDimension, cut, widths
 from recdistill.models.tables.pruned import Pruned, compact, kept, places

@@ -1,0 +1,90 @@
+"""recdistill compare: every recipe and the controls on one log, as a table with intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recdistill.cli.options import Config, Overrides, Quiet, open_config
+
+if TYPE_CHECKING:
+    from recdistill.config.run import Run
+
+compare_commands = typer.Typer()
+
+Recipes = Annotated[str, typer.Option(help="all, or names of configs/recipes/NAME.yaml with commas between")]
+Seeds = Annotated[int, typer.Option(min=1, help="how many students of each")]
+Processes = Annotated[int, typer.Option(min=1, help="trainings at a time; give each threads=1")]
+Json = Annotated[Path | None, typer.Option("--json", help="write one JSON object per model here")]
+Markdown = Annotated[Path | None, typer.Option(help="write the table here, and the plot beside it as .svg")]
+
+
+@compare_commands.command()
+def compare(
+    config: Config,
+    overrides: Overrides = None,
+    recipes: Recipes = "all",
+    seeds: Seeds = 3,
+    processes: Processes = 1,
+    json_file: Json = None,
+    markdown: Markdown = None,
+    quiet: Quiet = False,
+) -> None:
+    """Every recipe and the controls under one budget: who recovers how much of the teacher's lead, and is it noise?
+
+    Goes on where it was; what is trained already is not trained again. Last line: one JSON.
+    """
+    run = open_config(config, overrides, quiet)
+    from recdistill.compare.league import compare as compared
+    from recdistill.compare.publish import log_comparison
+    from recdistill.compare.table import as_markdown, as_text, plot, write_csv
+    from recdistill.config.load import load
+    from recdistill.problems import BadInput
+
+    runs: dict[str, Run] = {}
+    refused: dict[str, str] = {}
+    for name in _names(config, recipes):
+        try:
+            runs[name] = load(config, [*(overrides or []), f"recipe={name}"])
+        except BadInput as error:
+            refused[name] = "; ".join(error.problems)
+    found = compared(run, runs, refused, num_seeds=seeds, processes=processes)
+    folder = Path(run.folder) / "compare"
+    write_csv(found, folder / "comparison.csv")
+    plot(found, run.gates.metric, folder / "comparison.svg")
+    (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
+    log_comparison(run, found, folder)
+    if json_file is not None:
+        json_file.write_text("".join(json.dumps(model) + "\n" for model in found["models"]))
+    if markdown is not None:
+        markdown.write_text(f"{_command(config, recipes, seeds)}\n\n{as_markdown(found, run.gates.metric)}")
+        plot(found, run.gates.metric, markdown.with_suffix(".svg"))
+    if not quiet:
+        print(as_text(found, run.gates.metric))
+    print(json.dumps({model["name"]: model.get("recovery") for model in found["models"]}))
+
+
+def _command(config: Path, recipes: str, seeds: int) -> str:
+    return f"`recdistill compare {config.as_posix()} --recipes {recipes} --seeds {seeds}`"
+
+
+def _names(config: Path, recipes: str) -> list[str]:
+    """The recipes asked for. BadInput for one that there is none of, or none at all."""
+    from recdistill.problems import BadInput, guess, problem
+
+    known = sorted(path.stem for path in (config.parent / "recipes").glob("*.yaml"))
+    names = known if recipes == "all" else [name.strip() for name in recipes.split(",") if name.strip()]
+    wanted, otherwise = f"recipes of {config.parent / 'recipes'}", "`recdistill recipes` lists them"
+    lines = [
+        problem("--recipes", wanted=wanted, found=repr(name), remedy=guess(name, known) or otherwise)
+        for name in names
+        if name not in known
+    ]
+    if not names:
+        lines = [problem("--recipes", wanted=wanted, found="none", remedy="name some, or write one")]
+    if lines:
+        raise BadInput(lines)
+    return names

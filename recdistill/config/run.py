@@ -1,0 +1,161 @@
+"""A run as frozen sections: every setting, its meaning and its default. Unknown keys are errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from recdistill.config.data import Data
+from recdistill.config.export import Export
+from recdistill.config.features import Features
+from recdistill.config.recipe import RecipeSection, TermChoice
+from recdistill.config.score import Score
+from recdistill.config.sections import Count, Name, Positive, Section
+from recdistill.config.student import Student, TwoTower
+from recdistill.config.teacher import Teacher
+
+Metric = Literal["auc", "gauc", "ndcg_at_10"]
+
+
+class Evaluate(Section):
+    draws: Count = 1000
+    """Bootstrap draws of users (and of seeds) behind every interval."""
+    ndcg_by: Literal["request", "user"] = "request"
+
+
+class Gates(Section):
+    """What a candidate must show before it may become champion; intervals are 95%, over users and seeds."""
+
+    metric: Metric = "auc"
+    """The metric of the comparisons with control and champion."""
+    floors: dict[Metric, float] = {"auc": 0.5}
+    """Least values of the shipped student."""
+    control_margin: float = 0.0
+    """The low end of student - control must be above this."""
+    champion_margin: Annotated[float, Field(ge=0)] = 0.002
+    """The low end of shipped student - champion, on the same rows, must be above minus this."""
+    max_ece: Positive = 0.05
+    max_parameter_share: Positive = 0.125
+    """Parameters of the student over those of the teacher."""
+    max_drift: Positive | None = None
+    """Greatest population stability index of any feature between train and test window; None does not look."""
+    max_unknown: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Greatest share of out-of-vocabulary values of any id feature in the test window; None does not look."""
+
+
+class Registry(Section):
+    tracking_uri: str = "sqlite:///runs/mlflow.db"
+    artifacts: str | None = "runs/mlflow-artifacts"
+    """Where a new experiment keeps its artifacts; None leaves it to the tracking server."""
+    experiment: Name | None = None
+    """None takes the run's name."""
+    model: Name | None = None
+    """Registered model; None takes NAME-student."""
+
+
+class Run(Section):
+    """A whole run: from a log to a promoted student."""
+
+    name: Name
+    root: str | None = None
+    """Folder of everything that the run writes; None is runs/NAME."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count | None = None
+    """CPU threads of torch and onnxruntime; None leaves it to them."""
+    data: Data
+    features: Features
+    teacher: Teacher = Teacher()
+    score: Score = Score()
+    student: Student = Student()
+    recipe: RecipeSection = RecipeSection(
+        terms=[TermChoice(use="label.bce", weight=0.2), TermChoice(use="point.soft_bce", weight=0.8)]
+    )
+    export: Export = Export()
+    evaluate: Evaluate = Evaluate()
+    gates: Gates = Gates()
+    registry: Registry = Registry()
+
+    @model_validator(mode="after")
+    def _no_leak(self) -> Self:
+        ids, dense = self.features.ids, self.features.dense
+        names = [column for spec in ids for column in spec.columns]
+        names += [spec.column for spec in dense]
+        for whose, outcome in [("label", self.data.label), *((f"task {task.name}", task) for task in self.data.tasks)]:
+            if outcome.column in names:
+                message = "features: wanted columns known before the outcome, found the {whose}'s own {column}"
+                raise PydanticCustomError("leak", message, {"whose": whose, "column": outcome.column})
+        return self
+
+    @model_validator(mode="after")
+    def _student_columns(self) -> Self:
+        known = set(self.features.titles)
+        tables = {spec.table or spec.title for spec in self.features.ids}
+        outcomes = self.features.history.outcomes if self.features.history else []
+        tables |= {name for name in outcomes if name not in known}
+        side = self.student.interaction.user if isinstance(self.student.interaction, TwoTower) else []
+        for where, names, wanted in (
+            ("without", self.student.without, known),
+            ("interaction.user", side, known),
+            ("tables", self.student.tables, tables),
+        ):
+            unknown = sorted(set(names) - wanted)
+            if unknown:
+                kind = "tables of features" if where == "tables" else "features"
+                context = {"where": where, "kind": kind, "found": str(unknown)}
+                message = "student.{where}: wanted names of {kind}, found {found}"
+                raise PydanticCustomError("unknown_column", message, context)
+        return self
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> Self:
+        if not isinstance(self.student.interaction, TwoTower):
+            return self
+        user, history = set(self.student.interaction.user), self.features.history
+        read = set(self.features.titles) - set(self.student.without) - self.features.privileged
+        if not read - user or (history is not None and history.item in user):
+            message = "student.interaction.user: wanted the user's features and not the item's, found {found}"
+            raise PydanticCustomError("sides", message, {"found": str(sorted(user))})
+        return self
+
+    @model_validator(mode="after")
+    def _hidden_vectors(self) -> Self:
+        stored = self.recipe.teacher == "stored" and self.score.hidden == "none"
+        if stored and "hidden" in self.recipe.recipe().needs:
+            message = (
+                "recipe: wanted the teacher's hidden vectors, found score.hidden: none; "
+                "set score.hidden to float16 or int8, or recipe.teacher to live"
+            )
+            raise PydanticCustomError("hidden", message)
+        return self
+
+    @model_validator(mode="after")
+    def _task_weights(self) -> Self:
+        wanted = 1 + len(self.data.tasks)
+        found = {len(teacher.task_weight) for teacher in self.teacher.every_kind} - {0, wanted}
+        if found:
+            raise PydanticCustomError(
+                "task_weight",
+                "teacher.task_weight: wanted {wanted} (data.label and each of data.tasks) or none, found {found}",
+                {"wanted": wanted, "found": ", ".join(map(str, sorted(found)))},
+            )
+        return self
+
+    @property
+    def folder(self) -> str:
+        return self.root or f"runs/{self.name}"
+
+    @property
+    def experiment(self) -> str:
+        return self.registry.experiment or self.name
+
+    @property
+    def model(self) -> str:
+        return self.registry.model or f"{self.name}-student"
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """The named sections as JSON, for digests."""
+        dumped = self.model_dump(mode="json")
+        return {name: dumped[name] for name in names}
