@@ -13,7 +13,7 @@ from recdistill.code import code_digest
 from recdistill.config.run import Run
 from recdistill.data import prepare
 from recdistill.data.log.listing import Log
-from recdistill.promotion import promote
+from recdistill.promotion import decide, promote
 from recdistill.train.engine.snapshot_folders import forget
 from recdistill.train.progress import logger
 from recdistill.train.students import student
@@ -60,10 +60,10 @@ STEPS = (
     Step(name="evaluate", body=evaluate.evaluate, reads=("prepare", "score", "export"), sections=("evaluate",)),
     Step(
         name="decide",
-        body=promote.decide,
+        body=decide.decide,
         reads=("prepare", "train_teacher", "distil", "export", "evaluate"),
         sections=("gates",),
-        outside=promote.baseline,
+        outside=decide.baseline,
     ),
     Step(
         name="publish",

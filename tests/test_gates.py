@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from recdistill.config.run import Gates
+from recdistill.config.gates import Gates
 from recdistill.promotion.gates import Decision, Gate, decide_gates
 
 SETTINGS = Gates(metric="auc", floors={"auc": 0.6, "gauc": 0.55}, control_margin=0.001, champion_margin=0.01)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from recdistill.config.run import Gates
+from recdistill.config.gates import Gates
 
 Verdict = Literal["PASS", "FAIL", "NO_BASELINE"]
 Value = Sequence[float | None]
