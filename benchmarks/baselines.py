@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recdistill.data.batches import Batches
+from recdistill.data.items import item_ids, positive_counts
 from recdistill.data.store import Rows
 from recdistill.types import FIRST_KNOWN, Batch, IdFeature, Layout
 
@@ -25,12 +26,7 @@ _AT_ONCE = 65_536
 def popularity(train: Rows, test: Rows) -> Floats:
     """log(1 + clicks of the item in the train window)."""
     item = _item(train.layout)
-    clicks = np.zeros(item.num_rows)
-    for index, ids in _pieces(train):
-        clicked = ids[train["label"][index] > 0, item.start]
-        clicks += np.bincount(clicked, minlength=item.num_rows)
-    clicks[:FIRST_KNOWN] = 0
-    return np.concatenate([np.log1p(clicks[ids[:, item.start]]) for _, ids in _pieces(test)]).astype(np.float32)
+    return np.log1p(positive_counts(train, item)[item_ids(test, item)]).astype(np.float32)
 
 
 def popularity_now(test: Rows, name: str) -> Floats:

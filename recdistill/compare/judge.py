@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ def recall_of(chosen: NDArray[np.bool_], logit: Floats, rows: Rows, weight_BU: F
     return ratio(weight_BU @ hits, below)
 
 
-def rarer_half(item: Ints, counts: Ints) -> NDArray[np.bool_]:
+def rarer_half(item: NDArray[np.integer[Any]], counts: Ints) -> NDArray[np.bool_]:
     """[N] whether an item is among the least popular that make up half of all positives; unseen ones are.
 
     >>> rarer_half(np.array([0, 1, 2, 3]), np.array([6, 3, 3, 0])).tolist()

@@ -16,6 +16,7 @@ from recdistill import files
 from recdistill.compare.arms import CONTROL, Task, Training, arms_of, finished
 from recdistill.compare.judge import LOGGED, Judge, against, holm, judge, rarer_half
 from recdistill.config.run import Run
+from recdistill.data.items import find_item, item_ids, positive_counts
 from recdistill.data.scores import open_scores
 from recdistill.data.store import Rows, open_rows
 from recdistill.evaluate import judged_rows, recovery
@@ -23,7 +24,6 @@ from recdistill.metrics.bootstrap import Draws, interval
 from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.pipeline import run_all
 from recdistill.train.progress import logger
-from recdistill.types import FIRST_KNOWN
 
 HIGHER = {**HIGHER_IS_BETTER, "tail_auc": True, "tail_recall_at_10": True}
 
@@ -95,18 +95,10 @@ def _in_process(task: Task, inputs: Mapping[str, Path]) -> str | None:
 
 
 def _judge(run: Run, prepared: Path, test: Rows, teacher: Any, num_seeds: int) -> Judge:
-    """Items are those of the history, or of the first id feature where there is none."""
-    rows, layout = open_rows(prepared, "train"), test.layout
-    item = layout.target or layout.ids[0]
-    counts = np.zeros(item.num_rows, dtype=np.int64)
-    for place in np.array_split(np.arange(len(rows)), -(-len(rows) // 262_144)):
-        ids = rows.ids(place)[:, item.start]
-        counts += np.bincount(ids[rows["label"][place] > 0], minlength=item.num_rows)
-    counts[:FIRST_KNOWN] = 0
-    tested = np.concatenate(
-        [test.ids(place)[:, item.start] for place in np.array_split(np.arange(len(test)), -(-len(test) // 262_144))]
-    )
-    tail = rarer_half(tested, counts)
+    rows = open_rows(prepared, "train")
+    item, tail = find_item(run, rows.layout), np.zeros(len(test), dtype=bool)
+    if item is not None:
+        tail = rarer_half(item_ids(test, item), positive_counts(rows, item))
     return judge(judged_rows(run, test), teacher, tail, draws=run.evaluate.draws, num_seeds=num_seeds, seed=run.seed)
 
 

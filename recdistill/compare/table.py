@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from recdistill.metrics.bootstrap import cell
+from recdistill.metrics.measure import HIGHER_IS_BETTER
+from recdistill.metrics.pareto import pareto
 
 COLUMNS = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
 SIGNIFICANT = 0.05
@@ -101,27 +104,15 @@ def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
             model["parameters"], middle, yerr=[[middle - low], [high - middle]], fmt="o", capsize=3, alpha=0.7
         )
         axes.annotate(model["name"], (model["parameters"], middle), fontsize=6, rotation=20)
-    front = pareto([(model["parameters"], model["metrics"][metric][0]) for model in models])
-    axes.plot(*zip(*front, strict=True), color="grey", linewidth=1)
+    points = np.array([(model["parameters"], model["metrics"][metric][0]) for model in models], dtype=np.float64)
+    front = points[pareto(points * (1, -1 if HIGHER_IS_BETTER[metric] else 1))]
+    axes.plot(*front[np.argsort(front[:, 0])].T, color="grey", linewidth=1)
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel(metric)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those (size, quality) that no other is smaller than and at least as good as, by size.
-
-    >>> pareto([(2.0, 0.7), (1.0, 0.6), (3.0, 0.65), (2.0, 0.8)])
-    [(1.0, 0.6), (2.0, 0.8)]
-    """
-    front: list[tuple[float, float]] = []
-    for size, quality in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not front or quality > front[-1][1]:
-            front.append((size, quality))
-    return front
 
 
 def _p(model: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from recdistill.train.device import choose_device, pin_threads
 from recdistill.train.predict import predict
 from recdistill.train.progress import logger
 from recdistill.train.students.look_ups import look_ups
-from recdistill.train.students.shape import AS_DESCRIBED, build_student
+from recdistill.train.students.shape import AS_DESCRIBED, trained_student
 from recdistill.train.students.student import fit_student
 
 
@@ -28,15 +28,12 @@ def work(arm: Arm, seed: int, inputs: dict[str, Path], final: Path) -> None:
     began = time.perf_counter()
     trained = fit_student(arm.run, inputs, arm.run.recipe, seed, arm=arm.kind)
     seconds = time.perf_counter() - began
-    rows, device = (
-        {name: open_rows(inputs["prepare"], name) for name in ("train", "test")},
-        choose_device(arm.run.device),
-    )
+    train, test = (open_rows(inputs["prepare"], name) for name in ("train", "test"))
+    device = choose_device(arm.run.device)
     shape = arm.run.recipe.student if arm.kind == "student" else AS_DESCRIBED
-    counts = look_ups(rows["train"], arm.run.student.counted(rows["train"].layout.tables))
-    model = build_student(arm.run, rows["train"].layout, counts, shape)
-    model.load_state_dict(trained.weights)
-    logit = predict(model.to(device), rows["test"], device)
+    counts = look_ups(train, arm.run.student.counted(train.layout.tables))
+    model = trained_student(arm.run, train.layout, counts, trained.weights, shape)
+    logit = predict(model.to(device), test, device)
     with whole_folder(final, {"arm": arm.name, "seed": seed}) as out:
         np.save(out / LOGITS, logit, allow_pickle=False)
         about = {

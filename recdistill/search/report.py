@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from recdistill.search.latency import pareto
+from recdistill.metrics.pareto import pareto
 
 CSV, PLOT, CHOSEN = "trials.csv", "pareto.svg", "chosen.yaml"
 

@@ -19,7 +19,7 @@ from recdistill.ship.cost import shipped
 from recdistill.ship.parity import Replayed
 from recdistill.ship.quantise import quantise, refuse_not_finite, table_bits
 from recdistill.train.students.look_ups import look_ups
-from recdistill.train.students.shape import build_student
+from recdistill.train.students.shape import trained_student
 from recdistill.train.students.student import fit_student
 
 
@@ -66,6 +66,4 @@ def _student(run: Run, inputs: Mapping[str, Path], encoder: Encoder) -> Ranker:
     trained = fit_student(run, inputs, run.recipe, run.seed, arm="student")
     rows = open_rows(inputs["prepare"], "train", encoder.layout)
     counts = look_ups(rows, run.student.counted(encoder.layout.tables))
-    model = build_student(run, encoder.layout, counts, run.recipe.student)
-    model.load_state_dict(trained.weights)
-    return model.eval()
+    return trained_student(run, encoder.layout, counts, trained.weights, run.recipe.student)

@@ -15,9 +15,9 @@ from recdistill.data.split import SPLITS
 from recdistill.data.store import open_rows
 from recdistill.distil.facts import RowLogits
 from recdistill.files import manifest, read_json
-from recdistill.models.build import build
 from recdistill.problems import BadInput, problem
 from recdistill.train.predict import load_weights, predict
+from recdistill.train.students.shape import trained_student
 
 STUDENTS = "students.json"
 
@@ -31,15 +31,10 @@ def earlier(run: Run, folder: Path) -> dict[str, RowLogits]:
     prepared, scored, distilled = (newest(folder, step) for step in ("prepare", "score", "distil"))
     device = torch.device("cpu")
     layout = open_rows(prepared, "train").layout
-    student = build(
-        layout,
-        run.student,
-        {*run.student.without, *run.features.privileged},
-        load_weights(distilled, "counts.safetensors"),
-    )
+    counts = load_weights(distilled, "counts.safetensors")
     name = f"student-{read_json(distilled / STUDENTS)['shipped']}.safetensors"
     try:
-        student.load_state_dict(load_weights(distilled, name))
+        student = trained_student(run, layout, counts, load_weights(distilled, name))
     except RuntimeError:
         wanted, remedy = "a student of the shape that this run describes", "name a run with the same student section"
         raise BadInput(problem(f"recipe.previous: {folder}", wanted=wanted, found="another", remedy=remedy)) from None

@@ -11,6 +11,7 @@ import torch
 
 from recdistill.config.run import Run
 from recdistill.config.student import TwoTower
+from recdistill.data.items import item_counts, item_of
 from recdistill.data.scores import StoredScores
 from recdistill.data.store import Rows
 from recdistill.distil.facts import Facts, Popularity, RowLogits, Widths
@@ -20,8 +21,6 @@ from recdistill.problems import BadInput, problem
 from recdistill.train.predict import load_weights, weights_name
 from recdistill.train.students.teacher_pca import teacher_table
 from recdistill.types import IdFeature
-
-_CHUNK = 1 << 20
 
 
 def facts(
@@ -43,7 +42,7 @@ def facts(
         row_id=torch.from_numpy(np.sort(rows["row_id"])) if "progress" in needs else torch.zeros(0, dtype=torch.int64),
         student=widths(run, student, needs) if looks else None,
         teacher=teacher,
-        popularity=popularity(rows, _item(run, rows)) if counted else None,
+        popularity=popularity(rows, item_of(run, rows.layout)) if counted else None,
         item_vectors=_item_vectors(run, inputs, rows) if "item_vectors" in needs else None,
         others=others,
     )
@@ -58,11 +57,7 @@ def base_rate(rows: Rows) -> float:
 
 def popularity(rows: Rows, item: IdFeature) -> Popularity:
     """Rows of the window by item; the absent and the unknown item are counted too."""
-    counts = np.zeros(item.num_rows, dtype=np.int64)
-    for start in range(0, len(rows), _CHUNK):
-        records = rows.take(np.arange(start, min(start + _CHUNK, len(rows))))
-        counts += np.bincount(records["ids"][:, item.start], minlength=item.num_rows)
-    return Popularity(column=item.start, counts=torch.from_numpy(counts.astype(np.float32)))
+    return Popularity(column=item.start, counts=torch.from_numpy(item_counts(rows, item).astype(np.float32)))
 
 
 def widths(run: Run, student: Ranker, needs: frozenset[str]) -> Widths:
@@ -97,14 +92,5 @@ def stored_widths(scores: StoredScores | None) -> Widths | None:
     return Widths(fields=(), field=0, pooled=0, blocks=(), hidden=scores.hidden.width)
 
 
-def _item(run: Run, rows: Rows) -> IdFeature:
-    name = run.data.negatives.item if run.data.negatives is not None else None
-    found = next((feature for feature in rows.layout.pooled if feature.name == name), rows.layout.target)
-    if found is None:
-        where, wanted = "features.history", "a history or data.negatives, which say what the item is"
-        raise BadInput(problem(where, wanted=wanted, found="neither", remedy="use a recipe without item popularity"))
-    return found
-
-
 def _item_vectors(run: Run, inputs: Mapping[str, Path], rows: Rows) -> torch.Tensor:
-    return teacher_table(load_weights(inputs["train_teacher"], weights_name(0)), _item(run, rows).table)
+    return teacher_table(load_weights(inputs["train_teacher"], weights_name(0)), item_of(run, rows.layout).table)

@@ -41,6 +41,15 @@ def build_student(run: Run, layout: Layout, counts: Mapping[str, Tensor], shape:
     return model
 
 
+def trained_student(
+    run: Run, layout: Layout, counts: Mapping[str, Tensor], weights: Mapping[str, Tensor], shape: Shape = AS_DESCRIBED
+) -> Ranker:
+    """A student with these weights, on the CPU, in evaluation mode. RuntimeError for weights of another one."""
+    model = build_student(run, layout, counts, shape)
+    model.load_state_dict(dict(weights))
+    return model.eval()
+
+
 def build_partner(run: Run, layout: Layout, counts: Mapping[str, Tensor], partner: Partner, student: Ranker) -> Ranker:
     """The teacher that is trained along: the student `times` as wide, or with its tables and `times` as wide above."""
     own: Student = run.student

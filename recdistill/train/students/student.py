@@ -30,7 +30,14 @@ from recdistill.train.students.earlier import newest
 from recdistill.train.students.known import facts, stored_widths, widths
 from recdistill.train.students.live import Live
 from recdistill.train.students.look_ups import look_ups
-from recdistill.train.students.shape import AS_DESCRIBED, build_partner, build_student, optimisers, parts
+from recdistill.train.students.shape import (
+    AS_DESCRIBED,
+    build_partner,
+    build_student,
+    optimisers,
+    parts,
+    trained_student,
+)
 from recdistill.train.students.taught import Taught, live_teacher, taught
 from recdistill.train.students.teacher_pca import begin_as_teacher
 from recdistill.train.students.unlabelled import Unlabelled
@@ -209,6 +216,5 @@ def weights_name(arm: Arm, number: int) -> str:
 def open_student(run: Run, layout: Layout, folder: Path, arm: Arm, number: int) -> Ranker:
     """A trained student or control of a distil folder, on the CPU, in evaluation mode."""
     shape = run.recipe.student if arm == "student" else AS_DESCRIBED
-    model = build_student(run, layout, load_weights(folder, _COUNTS), shape)
-    model.load_state_dict(load_weights(folder, weights_name(arm, number)))
-    return model.eval()
+    weights = load_weights(folder, weights_name(arm, number))
+    return trained_student(run, layout, load_weights(folder, _COUNTS), weights, shape)

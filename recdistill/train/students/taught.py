@@ -23,7 +23,7 @@ from recdistill.train.predict import predict
 from recdistill.train.students.earlier import by_row, earlier
 from recdistill.train.students.live import Live
 from recdistill.train.students.look_ups import look_ups
-from recdistill.train.students.shape import build_student
+from recdistill.train.students.shape import trained_student
 from recdistill.train.teachers.teacher import open_teacher
 from recdistill.types import Layout
 
@@ -68,8 +68,8 @@ def _stored(inputs: Mapping[str, Path], section: RecipeSection, rows: Rows) -> S
 
 def first_generation(run: Run, rows: Rows, control: Trained) -> NDArray[np.float32]:
     """[N] logits of a trained control."""
-    model = build_student(run, rows.layout, look_ups(rows, run.student.counted(rows.layout.tables)))
-    model.load_state_dict(control.weights)
+    counts = look_ups(rows, run.student.counted(rows.layout.tables))
+    model = trained_student(run, rows.layout, counts, control.weights)
     device = choose_device(run.device)
     return predict(model.to(device), rows, device)
 
