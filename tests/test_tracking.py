@@ -7,7 +7,7 @@ from recdistill.data.store import Rows, record_type
 from recdistill.data.watch.drift import drift, write_drift
 from recdistill.files import write_json
 from recdistill.promotion.registry import open_registry
-from recdistill.tracking import log_run
+from recdistill.tracking.record import log_run
 from recdistill.types import IdFeature, Layout
 
 ITEM = IdFeature(name="item", table="item", start=0, width=1, num_rows=9, kind="single")

@@ -9,7 +9,7 @@ from typing import Any
 from recdistill.config.run import Run
 from recdistill.files import digest
 from recdistill.promotion.registry import experiment_id, open_registry
-from recdistill.tracking import artifacts_of, find_or_create
+from recdistill.tracking.record import artifacts_of, find_or_create
 
 FILES = ("comparison.csv", "comparison.svg", "comparison.json")
 

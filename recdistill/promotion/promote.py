@@ -8,7 +8,7 @@ from pathlib import Path
 from recdistill.config.run import Run
 from recdistill.files import digest, manifest, read_json, write_json
 from recdistill.promotion.registry import open_registry
-from recdistill.tracking import log_run
+from recdistill.tracking.record import log_run
 
 
 def publish(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
