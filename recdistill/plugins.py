@@ -28,11 +28,13 @@ KNOWN_NEEDS = frozenset(
         "batch",  # other rows of the batch, on which a row's value hangs
         "labels",  # of a target: it edits the teacher by the label; of a teacher's term: it learns the label too
         "hidden",  # the last hidden layers
+        "members",  # the logits of an ensemble's members, as they were stored
         "blocks",  # the student's hidden layers
         "pooled",  # the student's pooled embeddings
         "live_teacher",  # the teacher itself
         "student",  # of a target or a selection: the student's scores of this step
         "progress",  # of a selection: how far the training is
+        "rows",  # the train window's rows, to remember something of each
         "item_popularity",  # how often the train window holds an item
         "item_vectors",  # the teacher's table of the candidate
         "previous",  # logits of an earlier run's teacher and student

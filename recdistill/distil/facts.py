@@ -79,6 +79,7 @@ class Facts:
     """base_rate: logit of the train window's share of positives, training offsets taken off. epochs: of the training.
 
     row_id: [rows] int64 of the train window, ascending. student, teacher: None where no plug-in asks for the inside.
+    num_members: of the teacher whose members' logits were stored, else 1.
     popularity, item_vectors ([items, E], the teacher's table of the candidate): None where none asks. others: what
     earlier models said, by name: previous_teacher, previous_student, first_generation.
     """
@@ -88,6 +89,7 @@ class Facts:
     row_id: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     student: Widths | None = None
     teacher: Widths | None = None
+    num_members: int = 1
     popularity: Popularity | None = None
     item_vectors: Tensor | None = None
     others: Mapping[str, RowLogits] = field(default_factory=dict)

@@ -1,0 +1,49 @@
+"""Distillation experts: one of several small maps, picked by the teacher's vector, is to make it of the student's.
+
+    L_i = ||h'_i - sum_m s_im E_m(h_i)||^2 / H',    s = softmax((log a + gumbel) / temperature), a = softmax(W h' + c)
+
+Rows whose teacher's vectors are alike share an expert, so that none has to fit them all. The temperature falls over the
+training (schedules/geometric.py) until a row has one expert. Experts are dropped at export.
+
+Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1, 30 experts. Differs: on the last hidden layer of
+a row, where theirs has one such loss on the user's and one on the item's vector; divided by the width H', so that the
+weight does not hang on it.
+
+>>> widths = [Widths(fields=(), field=0, pooled=1, blocks=(n,), hidden=n) for n in (1, 2)]
+>>> loss = Experts(Facts(student=widths[0], teacher=widths[1]), number=1).eval()
+>>> with torch.no_grad():
+...     _ = [nn_.fill_(2.0) for nn_ in loss.experts.parameters()]  # 2 relu(2 h + 2) + 2 in both places
+>>> student = Scores(logit=torch.zeros(1), hidden=torch.tensor([[0.5]]))
+>>> teacher = Scores(logit=torch.zeros(1), hidden=torch.tensor([[8.0, 5.0]]))
+>>> loss(student, teacher, Batch.example(label=[1.0])).detach()  # (0^2 + 3^2) / 2
+tensor([4.5000])
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from recdistill.distil import experts
+from recdistill.distil.facts import Facts
+from recdistill.types import Batch, Scores
+
+NEEDS = {"teacher", "hidden"}
+
+
+class Experts(nn.Module):
+    """number: of experts."""
+
+    def __init__(self, facts: Facts, *, number: Annotated[int, Field(ge=1)] = 30) -> None:
+        super().__init__()
+        assert facts.student is not None
+        assert facts.teacher is not None
+        self.experts = experts.Experts(facts.student.hidden, facts.teacher.hidden, number)
+
+    def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
+        """[N] loss per row."""
+        assert student.hidden is not None
+        assert teacher.hidden is not None
+        theirs_NH = teacher.hidden.to(student.hidden.dtype)
+        share_NM = self.experts.shares(theirs_NH, batch.row_id, temperature)
+        return (self.experts(student.hidden, share_NM) - theirs_NH).square().mean(dim=1)

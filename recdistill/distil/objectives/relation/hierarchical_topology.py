@@ -1,0 +1,77 @@
+"""Hierarchical topology distillation: cosines are kept inside groups of like rows, and between rows and group centres.
+
+    L_i = alpha / (n_g + G) (sum_{j in g} (cos_ij - cos'_ij)^2 + sum_k (cos(h_i, P_k) - cos(h'_i, P'_k))^2)
+        + (1 - alpha) ||h'_i - sum_m s_im E_m(h_i)||^2 / H'
+
+g: the n_g rows of row i's group, that of the expert with its largest share s_i (feature.experts, by which the second
+line is fitted); P_k, P'_k: mean vectors of the G groups that the batch holds. The student is not asked for the relations
+of rows that have nothing to do with one another, for which it is too small.
+
+Source: Kang et al., Topology Distillation for Recommender System (KDD 2021, arXiv 2106.08700), section 4.2 (HTD), 30
+groups, alpha 0.5. Differs: rows instead of users and items, as in relation.topology; means instead of sums; no gradient
+runs through the choice of a group; relations of two centres are left out, being those of their rows.
+
+>>> widths = Widths(fields=(), field=0, pooled=2, blocks=(2,), hidden=2)
+>>> loss = HierarchicalTopology(Facts(student=widths, teacher=widths), groups=1, alpha=1.0).eval()
+>>> student = Scores(logit=torch.zeros(2), hidden=torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+>>> teacher = Scores(logit=torch.zeros(2), hidden=torch.tensor([[4.0, 3.0], [4.0, -3.0]]))
+>>> loss(student, teacher, Batch.example(label=[1.0, 0.0])).detach()  # cosines 0.28 and, with the centre, 0.8
+tensor([0.1861, 0.1861])
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from recdistill.distil.experts import Experts
+from recdistill.distil.facts import Facts
+from recdistill.types import Batch, Scores
+
+NEEDS = {"teacher", "hidden", "batch"}
+
+
+class HierarchicalTopology(nn.Module):
+    """groups: at most so many. alpha: the share of the topology, the rest being the fit of the groups."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        groups: Annotated[int, Field(ge=1)] = 30,
+        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    ) -> None:
+        super().__init__()
+        assert facts.student is not None
+        assert facts.teacher is not None
+        self.experts = Experts(facts.student.hidden, facts.teacher.hidden, groups)
+        self.alpha = alpha
+
+    def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
+        """[N] loss per row."""
+        assert student.hidden is not None
+        assert teacher.hidden is not None
+        theirs_NH = teacher.hidden.to(student.hidden.dtype)
+        share_NM = self.experts.shares(theirs_NH, batch.row_id, temperature)
+        fit_N = (self.experts(student.hidden, share_NM) - theirs_NH).square().mean(dim=1)
+        group_N = torch.unique(share_NM.argmax(dim=1), return_inverse=True)[1]
+        return self.alpha * _kept(student.hidden, theirs_NH, group_N) + (1 - self.alpha) * fit_N
+
+
+def _kept(own_NH: Tensor, theirs_NH: Tensor, group_N: Tensor) -> Tensor:
+    """[N] mean squared difference of a row's cosines with its group's rows and with all groups' centres."""
+    member_NG = nn.functional.one_hot(group_N).to(own_NH.dtype)
+    same_NN = member_NG @ member_NG.T
+    (own_NN, own_NG), (theirs_NN, theirs_NG) = (_cosines(h, member_NG) for h in (own_NH, theirs_NH))
+    inside_N = ((own_NN - theirs_NN).square() * same_NN).sum(dim=1)
+    total_N = inside_N + (own_NG - theirs_NG).square().sum(dim=1)
+    return total_N / (same_NN.sum(dim=1) + member_NG.shape[1])
+
+
+def _cosines(hidden_NH: Tensor, member_NG: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, N] between rows, [N, G] of rows with the centres of groups."""
+    centre_GH = normalize(member_NG.T @ hidden_NH, dim=1)
+    unit_NH = normalize(hidden_NH, dim=1)
+    return unit_NH @ unit_NH.T, unit_NH @ centre_GH.T
