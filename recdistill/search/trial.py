@@ -14,8 +14,8 @@ from recdistill.config.run import Run
 from recdistill.data.encoder import Encoder
 from recdistill.data.store import open_rows
 from recdistill.models.build import Ranker
-from recdistill.search.latency import latency, reference
 from recdistill.ship.cost import shipped
+from recdistill.ship.latency import latency, reference
 from recdistill.ship.parity import Replayed
 from recdistill.ship.quantise import quantise, refuse_not_finite, table_bits
 from recdistill.train.students.look_ups import look_ups
