@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from recdistill.config.pairs import Pairs
 from recdistill.config.sections import Count, Duration, Fraction, Name, Section, utc
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -54,6 +55,8 @@ class Split(Section):
     valid_from: datetime | None = None
     """Where the validation window begins, in UTC where it names no zone; wants test_from beside it."""
     test_from: datetime | None = None
+    train_from: datetime | None = None
+    """Rows before this instant are only the past of others; None trains from the first row on."""
     until: datetime | None = None
     """Where the test window ends; None is the end of the data."""
     embargo: Duration = timedelta(0)
@@ -63,15 +66,17 @@ class Split(Section):
     back: Annotated[int, Field(ge=0)] = 0
     """Which back-test window: 0 is the latest."""
 
-    _utc = field_validator("valid_from", "test_from", "until")(utc)
+    _utc = field_validator("train_from", "valid_from", "test_from", "until")(utc)
 
     @model_validator(mode="after")
     def _rest(self) -> Self:
         if (self.valid_from is None) != (self.test_from is None):
             raise PydanticCustomError("both", "wanted both of valid_from and test_from, or neither")
-        instants = [at for at in (self.valid_from, self.test_from, self.until) if at is not None]
-        if any(one >= other for one, other in pairwise(instants)):
-            raise PydanticCustomError("order", "wanted valid_from < test_from < until")
+        edges = (self.train_from, self.valid_from, self.test_from, self.until)
+        if any(one >= other for one, other in pairwise(at for at in edges if at is not None)):
+            raise PydanticCustomError("order", "wanted train_from < valid_from < test_from < until")
+        if self.valid_from is None and self.train_from is not None:
+            raise PydanticCustomError("train_from", "wanted valid_from and test_from beside train_from")
         if self.valid_from is None and self.train + self.valid >= 1:
             raise PydanticCustomError("no_test", "wanted train + valid below 1, to leave a test window")
         if self.valid_from is None and self.until is not None:
@@ -210,6 +215,8 @@ class Data(Section):
     split: Split = Split()
     contract: Contract = Contract()
     negatives: Negatives | None = None
+    pairs: Pairs | None = None
+    """A log of (user, item) positives alone, which are ranked among all items: see docs/pairs.md."""
     keep_negatives: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the train window's negatives that are kept; training scores are shifted by its log, so that served
     probabilities stay those of the log."""

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from recdistill.config.choice import PluginChoice
+from recdistill.config.pairs import Lists
 from recdistill.config.sections import Count, Section
 from recdistill.distil.recipe import LIST_ONLY, Recipe, Source, Term
 from recdistill.distil.stress import Stress
@@ -104,6 +105,8 @@ class RecipeSection(Section):
     unlabelled: bool = False
     """Whether the candidates that the score step stored are learned from too (score.candidates), by the teacher's terms
     alone, in the requests that they belong to."""
+    lists: Lists = Lists()
+    """Of a run with data.pairs: what the terms with a teacher learn from."""
     stress: StressSection = StressSection()
     sweep: dict[str, list[Any]] = {}
     """Settings that a comparison tries one by one: {targets.0.sigma: [0.5, 1, 2]}."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from recdistill.config.pairs import PairModel
 from recdistill.config.sections import Count, Positive, Section
 from recdistill.config.training import Training
 
@@ -107,8 +108,12 @@ class Student(Training):
     """By feature, or by the name of the table that features share."""
     history_length: Count | None = None
     """How much of the history it looks at; None takes all of it."""
+    warm_start: str | None = None
+    """The folder of an earlier distil step, whose students and controls these begin as; None draws fresh weights."""
     without: list[str] = []
     """Features that the student does not read, beside those that cannot be had when serving."""
+    pairs: PairModel = PairModel()
+    """What it is made of where data.pairs is given."""
     seeds: Count = 3
     """How many students, and as many controls, are trained; the best on the validation window ships."""
 

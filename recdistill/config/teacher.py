@@ -9,14 +9,15 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from recdistill.config.choice import PluginChoice
-from recdistill.config.sections import Count, Positive
+from recdistill.config.pairs import PairModel
+from recdistill.config.sections import Count, Positive, Section
 from recdistill.config.training import Training
 from recdistill.plugins import Kind
 
 DenseOptimiser = Literal["adam", "adamw"]
 ShardingKind = Literal["table_wise", "row_wise", "column_wise", "data_parallel"]
 EmbeddingOptimiser = Literal["rowwise_adagrad", "adagrad", "sgd", "adam", "partial_rowwise_adam"]
-_OF_ALL = frozenset({"ensemble", "members", "combine", "ranks", "hosts", "restarts"})
+_OF_ALL = frozenset({"ensemble", "members", "combine", "folds", "ranks", "hosts", "restarts"})
 
 
 class HistoryChoice(PluginChoice):
@@ -29,6 +30,14 @@ class InteractionChoice(PluginChoice):
 
 class HeadChoice(PluginChoice):
     kind: ClassVar[Kind] = "heads"
+
+
+class Folds(Section):
+    """Cross-fitting: the train window in so many parts."""
+
+    count: Annotated[int, Field(ge=2)] = 3
+    by: Literal["user", "time"] = "user"
+    """All rows of a user in one part, or as many rows in each stretch of time."""
 
 
 class Teacher(Training):
@@ -44,6 +53,8 @@ class Teacher(Training):
     """How the fields meet: a file of models/interaction/."""
     head: HeadChoice = HeadChoice(use="single")
     """How the logits are made of what comes out, one per task of the data: a file of models/heads/."""
+    pairs: PairModel = PairModel()
+    """What it is made of where data.pairs is given."""
     task_weight: list[Annotated[float, Field(ge=0)]] = []
     """Weights of the tasks' losses, data.label's first; empty is 1 for each."""
     bf16: Literal["auto", "on", "off"] = "auto"
@@ -78,12 +89,16 @@ class Teacher(Training):
     combine: Literal["mean", "gated"] = "mean"
     """Members weigh alike, or as fits the validation window best."""
 
+    folds: Folds | None = None
+    """Teachers beside, each trained without a part of the train window and asked only about that part: out-of-fold
+    scores, which no memory of a row's own label sharpens."""
+
     @property
     def every_kind(self) -> list[Teacher]:
         """The teachers that differ in more than the seed."""
         if not self.ensemble:
             return [self]
-        own = self.model_dump(mode="json", exclude={"ensemble", "members", "combine"}, exclude_unset=True)
+        own = self.model_dump(mode="json", exclude={"ensemble", "members", "combine", "folds"}, exclude_unset=True)
         return [type(self).model_validate({**own, **override}) for override in self.ensemble]
 
     @property

@@ -47,7 +47,8 @@ def decide_gates(settings: Gates, evidence: Mapping[str, Any]) -> Decision:
     gates = [_above(f"{metric} floor", _at(shipped, metric), least) for metric, least in settings.floors.items()]
     gain = report["gain"][settings.metric]
     gates.append(_above(f"{settings.metric} over control, low end", gain[1], settings.control_margin, strictly=True))
-    gates.append(_below("calibration (ece)", _at(shipped, "ece"), settings.max_ece))
+    if settings.max_ece is not None:
+        gates.append(_below("calibration (ece)", _at(shipped, "ece"), settings.max_ece))
     gates.append(_below("parameters over teacher's", evidence["parameter_share"], settings.max_parameter_share))
     gates.append(_below("bundle against torch", evidence["max_difference"], 1e-4))
     gates += _of_drift(settings, evidence.get("drift") or {})
