@@ -201,7 +201,7 @@ def test_a_warm_start_of_strange_tables_or_names_is_refused(world, tiny_log, row
 
 def test_an_earlier_run_gives_the_logits_of_its_teacher_and_of_what_it_shipped(world):
     run, folders = world
-    found = earlier(run, Path(run.folder))
+    found = earlier(run, Path(run.folder), folders["prepare"])
     student = open_student(run, open_rows(folders["prepare"], "test").layout, folders["distil"], "student", 0)
     for split in ("train", "test"):
         rows = open_rows(folders["prepare"], split)

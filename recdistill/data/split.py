@@ -67,6 +67,7 @@ def windows(times: Times, split: Split) -> Windows:
     if split.valid_from is not None and split.test_from is not None:
         valid, test = _back(split, split.valid_from), _back(split, split.test_from)
         end = end if split.until is None else min(end, _back(split, split.until))
+        start = start if split.train_from is None else max(start, _back(split, split.train_from))
     else:
         shares = (split.train, split.train + split.valid)
         valid, test = (at_rank(times, min(num - 1, _place(num, share))) for share in shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from recdistill.problems import BadInput, problem
 from recdistill.train.predict import load_weights, predict
 from recdistill.train.students.shape import trained_student
 
-STUDENTS = "students.json"
+STUDENTS, LOG = "students.json", "log.json"
 
 
-def earlier(run: Run, folder: Path) -> dict[str, RowLogits]:
+def earlier(run: Run, folder: Path, now: Path) -> dict[str, RowLogits]:
     """previous_teacher and previous_student: logits of all windows of the run in `folder`, each by its own encoder.
 
-    The student is the one that shipped, made as this run says. The rows' numbers must mean the same rows: a log that
-    was only added to. BadInput where there is no such finished run or its student is another one.
+    The student is the one that shipped, made as this run says. now: the prepare folder whose numbers the rows get, file
+    by file; files that changed have no earlier logits. BadInput where there is no such finished run, its student is
+    another one, or no file is in both logs.
     """
     prepared, scored, distilled = (newest(folder, step) for step in ("prepare", "score", "distil"))
     device = torch.device("cpu")
@@ -44,10 +46,31 @@ def earlier(run: Run, folder: Path) -> dict[str, RowLogits]:
         parts["row_id"].append(np.asarray(rows["row_id"]))
         parts["teacher"].append(open_scores(scored, split, rows, prepared).logit)
         parts["student"].append(predict(student, rows, device))
+    row_id = renumbered(np.concatenate(parts["row_id"]), read_json(prepared / LOG), read_json(now / LOG))
+    kept = row_id >= 0
+    if not kept.any():
+        where, wanted = f"recipe.previous: {folder}", "a run whose log shares files with this one's"
+        raise BadInput(problem(where, wanted=wanted, found="none", remedy="name such a run, or use another recipe"))
     return {
-        "previous_teacher": by_row(np.concatenate(parts["row_id"]), np.concatenate(parts["teacher"])),
-        "previous_student": by_row(np.concatenate(parts["row_id"]), np.concatenate(parts["student"])),
+        f"previous_{model}": by_row(row_id[kept], np.concatenate(parts[model])[kept])
+        for model in ("teacher", "student")
     }
+
+
+def renumbered(row_id: NDArray[np.int64], before: Mapping[str, Any], now: Mapping[str, Any]) -> NDArray[np.int64]:
+    """[n] the rows' numbers in another listing of the log's files; -1 where that lacks the file, byte for byte.
+
+    >>> one, other = ({"name": name, "sha256": name, "num_rows": rows} for name, rows in (("a", 2), ("b", 3)))
+    >>> renumbered(np.array([1, 2, 4]), {"files": [one, other]}, {"files": [other]}).tolist()
+    [-1, 0, 2]
+    """
+    rows = {name: np.array([file["num_rows"] for file in log["files"]]) for name, log in (("was", before), ("is", now))}
+    first = {name: np.concatenate([[0], np.cumsum(num)]).astype(np.int64) for name, num in rows.items()}
+    place = {(file["name"], file["sha256"]): number for number, file in enumerate(now["files"])}
+    new = np.array([place.get((file["name"], file["sha256"]), -1) for file in before["files"]])
+    file = np.searchsorted(first["was"], row_id, side="right") - 1
+    moved = row_id - first["was"][file] + first["is"][new[file]]
+    return np.where(new[file] < 0, -1, moved).astype(np.int64)
 
 
 def by_row(row_id: NDArray[np.int64], logit: NDArray[np.float32]) -> RowLogits:

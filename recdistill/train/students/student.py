@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from recdistill.config.recipe import RecipeSection
 from recdistill.config.run import Run
 from recdistill.config.student import Student
 from recdistill.data.batches import Batches
+from recdistill.data.encoder import Encoder
 from recdistill.data.store import Rows, open_rows
 from recdistill.distil.facts import Widths
 from recdistill.distil.lesson import Lesson
@@ -41,6 +43,8 @@ from recdistill.train.students.shape import (
 from recdistill.train.students.taught import Taught, live_teacher, taught
 from recdistill.train.students.teacher_pca import begin_as_teacher
 from recdistill.train.students.unlabelled import Unlabelled
+from recdistill.train.students.warm import begin_as_earlier
+from recdistill.train.teachers.warm import ENCODER, folder_digest
 from recdistill.types import Batch, Layout
 
 Arm = Literal["student", "control"]
@@ -74,12 +78,14 @@ def distil(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
         "curves": {arm: [[check.to_json() for check in t.curve] for t in trained[arm]] for arm in ARMS},
     }
     write_json(out / "students.json", about)
+    shutil.copytree(inputs["prepare"] / ENCODER, out / ENCODER)
 
 
 def outside(run: Run, inputs: Mapping[str, Path]) -> Any:
-    """The folders of an earlier run that the recipe reads, for the step's key; None where it reads none."""
-    folder = run.recipe.previous
-    return None if folder is None else [newest(Path(folder), step).name for step in ("prepare", "score", "distil")]
+    """The folders of earlier runs that the recipe and a warm start read, for the step's key; None without any."""
+    folder, warm = run.recipe.previous, run.student.warm_start
+    read = None if folder is None else [newest(Path(folder), step).name for step in ("prepare", "score", "distil")]
+    return read if warm is None else [read, folder_digest(Path(warm), "distil", "student.warm_start")]
 
 
 def fit_student(
@@ -139,6 +145,8 @@ def _pupil(
     if taught_here and section.init == "teacher_pca":
         begin_as_teacher(student.tables, load_weights(inputs["train_teacher"], teacher_weights(0)))
         frozen = [] if section.trains_tables else list(student.tables.parameters())
+    if run.student.warm_start is not None:
+        _warm(run, inputs, student, seed, arm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + _OWN)
         joint = section.partner if taught_here else None
@@ -166,6 +174,14 @@ def _pupil(
     for parameter in frozen:
         parameter.requires_grad_(False)
     return _Pupil(student=student, lesson=lesson, optimisers=optimisers(run.student, models, lesson, frozen))
+
+
+def _warm(run: Run, inputs: Mapping[str, Path], student: Ranker, seed: int, arm: Arm) -> None:
+    """Each arm begins as the same arm and seed did end; as the first one where there were fewer seeds."""
+    folder = Path(run.student.warm_start or "")
+    own = weights_name(arm, seed - run.seed)
+    name = own if (folder / own).is_file() else weights_name(arm, 0)
+    begin_as_earlier(student, Encoder.open(inputs["prepare"] / ENCODER), folder, name)
 
 
 def _teacher_widths(run: Run, given: Taught, teacher: Live | None, partner: Ranker | None) -> Widths | None:

@@ -43,7 +43,7 @@ def taught(run: Run, inputs: Mapping[str, Path], section: RecipeSection, rows: R
     scores: StoredScores | None = None
     others: dict[str, RowLogits] = {}
     if section.previous is not None:
-        others |= earlier(run, Path(section.previous))
+        others |= earlier(run, Path(section.previous), inputs["prepare"])
     if control is not None:
         logit = first_generation(run, rows, control)
         others["first_generation"] = by_row(rows["row_id"], logit)

@@ -31,17 +31,13 @@ def begun_from(run: Run, inputs: Mapping[str, Path]) -> Any:
     return None if run.teacher.warm_start is None else folder_digest(Path(run.teacher.warm_start))
 
 
-def folder_digest(folder: Path) -> str:
-    """Of the bytes of a finished train_teacher folder. BadInput where it is none."""
+def folder_digest(folder: Path, step: str = "train_teacher", setting: str = "teacher.warm_start") -> str:
+    """Of the bytes of a finished folder of a step, which `setting` names. BadInput where it is none."""
     about = manifest(folder)
-    if about is None or about.get("step") != "train_teacher" or not (folder / ENCODER).is_dir():
+    if about is None or about.get("step") != step or not (folder / ENCODER).is_dir():
         found = "no manifest" if about is None else f"one of step {about.get('step')}"
-        remedy = "give runs/NAME/train_teacher-KEY"
-        raise BadInput(
-            problem(
-                f"teacher.warm_start: {folder}", wanted="a finished train_teacher folder", found=found, remedy=remedy
-            )
-        )
+        remedy = f"give runs/NAME/{step}-KEY"
+        raise BadInput(problem(f"{setting}: {folder}", wanted=f"a finished {step} folder", found=found, remedy=remedy))
     return digest(about["files"])
 
 
