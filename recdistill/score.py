@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from recdistill.problems import BadInput, problem
 from recdistill.train.device import choose_device, pin_threads, use_bf16
 from recdistill.train.predict import num_passes, passes
 from recdistill.train.progress import logger
+from recdistill.train.teachers.folds import OUT_OF_FOLD, fold_of
 from recdistill.train.teachers.launch import launch
 from recdistill.train.teachers.shard import World, world
-from recdistill.train.teachers.teacher import open_teacher
+from recdistill.train.teachers.teacher import open_fold, open_teacher
 from recdistill.train.teachers.worker import work
 from recdistill.types import Scores
 
@@ -60,6 +61,8 @@ def score_windows(run: Run, inputs: Mapping[str, Path], out: Path, here: World) 
             score_window(run, teacher, rows, work_in / name, about, here)
         for name, made in pools.items():
             score_candidates(run, teacher, made, work_in / candidates_name(name), about, here)
+    if run.teacher.folds is not None:
+        score_folds(run, inputs, windows["train"], work_in / OUT_OF_FOLD, about, here)
     dist.barrier()
     if here.rank == 0:
         for folder in sorted(work_in.iterdir()):
@@ -101,19 +104,46 @@ def score_window(run: Run, teacher: nn.Module, rows: Rows, folder: Path, about: 
     """A whole store of the rows' scores in `folder`; every rank has to take part."""
     size = run.score.rows_per_segment
     spans = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
-    for turn, own in _turns(folder, len(spans), about, here):
+    for turn, own in _turns(folder, range(len(spans)), about, here):
         span = range(0) if own is None else spans[own]
         scores = _asked(run, teacher, rows, span, max(len(spans[number]) for number in turn), here)
         if own is not None:
             row_id = np.asarray(rows["row_id"][span.start : span.stop])
             write_segment(folder, own, row_id, scores, run.score.hidden, about)
+    _finish(folder, len(spans), about, here)
+
+
+def score_folds(
+    run: Run, inputs: Mapping[str, Path], rows: Rows, folder: Path, about: Mapping[str, str], here: World
+) -> None:
+    """A whole store of the train window, every row scored by the teacher that did not see it."""
+    assert run.teacher.folds is not None
+    fold, size = fold_of(rows, run.teacher.folds), run.score.rows_per_segment
+    done = 0
+    for number in range(run.teacher.folds.count):
+        places = np.flatnonzero(fold == number)
+        cuts = [places[start : start + size] for start in range(0, len(places), size)]
+        bf16 = use_bf16(run.teacher.bf16, here.device)
+        with (
+            open_fold(run, rows.layout, inputs["train_teacher"], number) as teacher,
+            torch.autocast(here.device.type, torch.bfloat16, enabled=bf16),
+        ):
+            for turn, own in _turns(folder, range(done, done + len(cuts)), about, here):
+                index = places[:0] if own is None else cuts[own - done]
+                cut = replace(rows, records=rows.take(index))
+                most = max(len(cuts[place - done]) for place in turn)
+                scores = _asked(run, teacher, cut, range(len(cut)), most, here)
+                if own is not None:
+                    write_segment(folder, own, cut["row_id"], scores, run.score.hidden, about)
+        done += len(cuts)
+    _finish(folder, done, about, here)
 
 
 def score_candidates(
     run: Run, teacher: nn.Module, pools: Pools, folder: Path, about: Mapping[str, str], here: World
 ) -> None:
     """A whole store of candidates in `folder`: those that the config wants of each pool, with their scores."""
-    for _, own in _turns(folder, len(pools), about, here):
+    for _, own in _turns(folder, range(len(pools)), about, here):
         rows = pools.of(own or 0)
         scores = _asked(run, teacher, rows, range(0 if own is None else len(rows)), pools.most_rows, here)
         if own is not None:
@@ -121,6 +151,7 @@ def score_candidates(
             chosen = scores.at(torch.from_numpy(best))
             np.save(folder / f"{own:06d}.npy", rows.records[best])  # before the segment, which says that both are there
             write_segment(folder, own, rows["row_id"][best], chosen, run.score.hidden, about)
+    _finish(folder, len(pools), about, here)
     if here.rank == 0:
         _bring_together(folder, len(pools), pools.rows.records.dtype)
     dist.barrier()
@@ -137,20 +168,21 @@ def _bring_together(folder: Path, num_segments: int, kind: np.dtype[np.void]) ->
 
 
 def _turns(
-    folder: Path, num_segments: int, about: Mapping[str, str], here: World
+    folder: Path, numbers: range, about: Mapping[str, str], here: World
 ) -> Iterator[tuple[list[int], int | None]]:
-    """Segments that are not there yet, as many at a time as there are ranks, and this rank's own among them.
-
-    The store is finished when all were dealt with.
-    """
+    """Segments that are not there yet, as many at a time as there are ranks, and this rank's own among them."""
     if here.rank == 0:
         folder.mkdir(exist_ok=True)
     dist.barrier()
-    todo = [number for number in range(num_segments) if not is_segment(segment_path(folder, number), about)]
+    todo = [number for number in numbers if not is_segment(segment_path(folder, number), about)]
     dist.barrier()  # nobody writes before all have looked
     for start in range(0, len(todo), here.size):
         turn = todo[start : start + here.size]
         yield turn, turn[here.rank] if here.rank < len(turn) else None
+
+
+def _finish(folder: Path, num_segments: int, about: Mapping[str, str], here: World) -> None:
+    """Say that all segments of a store are there."""
     dist.barrier()
     if here.rank == 0:
         finish_store(folder, num_segments, about)

@@ -194,7 +194,7 @@ def test_hints_are_learnt_from_stored_hidden_vectors(tmp_path, tiny_log):
 
 def test_scores_that_are_not_there_are_told_before_training(world):
     section = RecipeSection.model_validate({"scores": "out_of_fold", "terms": ["point.soft_bce"]})
-    with pytest.raises(BadInput, match=r"recipe.scores: out_of_fold: wanted a score store .*; use scores: in_sample"):
+    with pytest.raises(BadInput, match=r"recipe.scores: out_of_fold: wanted a score store .*; set teacher.folds, or use scores: in_sample"):
         fit(world, section)
     hidden = RecipeSection.model_validate({"terms": ["feature.hint"]})
     with pytest.raises(BadInput, match=r"score.hidden: wanted stored hidden vectors .*, found none; set score.hidden"):

@@ -35,6 +35,7 @@ class Batches:
     shuffle: "rows" draws rows alone; "requests" keeps the rows of a request in one batch, whose size then varies around
     batch_size and exceeds it only for a request larger than that; None keeps the order of the store.
     teacher: stored scores in the order of the store; None where no teacher takes part.
+    among: the places [n] of the rows that take part; None for all.
     rank, world: which of how many readers this one is; of every batch_size * world rows each reads its own.
     """
 
@@ -43,13 +44,19 @@ class Batches:
     shuffle: Literal["rows", "requests"] | None = None
     seed: int = 0
     teacher: StoredScores | None = None
+    among: Ints | None = None
     rank: int = 0
     world: int = 1
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch, over all readers."""
+        return len(self.rows) if self.among is None else len(self.among)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Every row once over all ranks, from batch `first` on: the same for the same seed and epoch."""
         for index in self._indices(number, first):
-            yield self.batch(index)
+            yield self.batch(index if self.among is None else self.among[index])
 
     def stream(self, position: Position) -> Iterator[tuple[Position, Batch]]:
         """Batches without end from a position on, each with the position after it; none where there are no rows."""
@@ -82,12 +89,13 @@ class Batches:
     def _indices(self, number: int, first: int) -> Iterator[Ints]:
         if self.shuffle == "requests":
             generator = np.random.default_rng([self.seed, number])
-            batches = _whole_requests(self.rows["request"], self.batch_size, generator)
+            request = self.rows["request"] if self.among is None else self.rows["request"][self.among]
+            batches = _whole_requests(request, self.batch_size, generator)
             for place, index in enumerate(batches):
                 if place % self.world == self.rank and place // self.world >= first:
                     yield index
             return
-        num_rows, step = len(self.rows), self.batch_size * self.world
+        num_rows, step = self.num_rows, self.batch_size * self.world
         key = int(splitmix(np.array([self.seed * 1_000_003 + number], dtype=np.uint64))[0])
         order = Permutation(num=num_rows, key=key)
         for start in range(first * step, num_rows, step * _AHEAD):  # the order of several batches costs what one's does

@@ -48,7 +48,7 @@ def train(
     snapshots: what to go on from and back to. progressive: given to train in one pass; `losses` feeds it.
     BadInput where training breaks and cannot go back: weights that are not finite are never returned.
     """
-    course = Course(settings, len(batches.rows), one_pass=progressive is not None)
+    course = Course(settings, batches.num_rows, one_pass=progressive is not None)
     update, meter = Update(settings, optimisers), Meter(batches.world)
     state = State(course=course, update=update, meter=meter, progressive=progressive)
     guard = Guard(title, update.dense, batches.world)

@@ -32,7 +32,7 @@ def turns(batches: Batches, position: Position) -> Iterator[Turn]:
     """Steps without end from a position on, as many on every rank; none where there are no rows."""
     epoch, done = position.epoch, position.batch
     world, whole = batches.world, batches.batch_size * batches.world
-    num_rows, device = len(batches.rows), _device()
+    num_rows, device = batches.num_rows, _device()
     assert world == 1 or batches.shuffle != "requests", "whole requests are only known by who reads them"
     while num_rows:
         for batch in feed(batches.epoch(epoch, done), device):

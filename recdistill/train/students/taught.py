@@ -24,10 +24,11 @@ from recdistill.train.students.earlier import by_row, earlier
 from recdistill.train.students.live import Live
 from recdistill.train.students.look_ups import look_ups
 from recdistill.train.students.shape import trained_student
+from recdistill.train.teachers.folds import OUT_OF_FOLD
 from recdistill.train.teachers.teacher import open_teacher
 from recdistill.types import Layout
 
-_STORES = {"in_sample": "train", "out_of_fold": "train-out-of-fold"}
+_STORES = {"in_sample": "train", "out_of_fold": OUT_OF_FOLD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,9 @@ def _stored(inputs: Mapping[str, Path], section: RecipeSection, rows: Rows) -> S
     name = _STORES[section.scores]
     if not (inputs["score"] / name).exists():
         where, wanted = f"recipe.scores: {section.scores}", f"a score store {name} in {inputs['score']}"
-        raise BadInput(problem(where, wanted=wanted, found="none", remedy="use scores: in_sample"))
+        raise BadInput(
+            problem(where, wanted=wanted, found="none", remedy="set teacher.folds, or use scores: in_sample")
+        )
     return open_scores(inputs["score"], name, rows, inputs["prepare"])
 
 

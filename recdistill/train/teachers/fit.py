@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recdistill.code import code_digest
 from recdistill.config.teacher import Teacher
 from recdistill.data.batches import Batches
 from recdistill.data.encoder import Encoder
-from recdistill.data.store import open_rows
+from recdistill.data.store import Rows, open_rows
 from recdistill.files import digest, manifest
 from recdistill.models.teacher import TeacherModel
 from recdistill.train.device import use_bf16
@@ -22,6 +24,7 @@ from recdistill.train.engine.in_parts import compute_in_parts
 from recdistill.train.engine.loop import Losses, train
 from recdistill.train.engine.progressive import Progressive
 from recdistill.train.predict import auc_on
+from recdistill.train.teachers.folds import fold_of
 from recdistill.train.teachers.memory import memory_told, needs
 from recdistill.train.teachers.optimisers import dense_optimiser, embedding_optimiser
 from recdistill.train.teachers.placement import Placement
@@ -39,18 +42,20 @@ def fit_teacher(
     world: World,
     snapshots: Path | None = None,
     number: int = 0,
+    fold: int | None = None,
 ) -> Trained:
     """The weights of the best validation AUC; in one pass, the last ones. Every rank has to call it.
 
     prepared: the folder of the prepare step. snapshots: where to write and look for some; None trains without.
-    number: of the member that is trained, for a warm start. BadInput with all that takes memory where it runs out.
+    number: of the member that is trained, for a warm start. fold: the part of the train window that it is not to see;
+    None for none. BadInput with all that takes memory where it runs out.
     """
     layout = open_rows(prepared, "train").layout
     torch.manual_seed(seed)
     plain = build_teacher(settings, layout)
     known = needs(settings, layout, num_dense_parameters(plain))
     with memory_told(title, known, settings.batch_size // world.size, world.device):
-        return _fit(title, settings, seed, prepared, world, snapshots, number, plain)
+        return _fit(title, settings, seed, prepared, world, snapshots, number, fold, plain)
 
 
 def _fit(
@@ -61,6 +66,7 @@ def _fit(
     world: World,
     snapshots: Path | None,
     number: int,
+    fold: int | None,
     plain: TeacherModel,
 ) -> Trained:
     rows = {name: open_rows(prepared, name) for name in ("train", "valid")}
@@ -80,6 +86,7 @@ def _fit(
             batch_size=settings.batch_size // world.size,
             shuffle=None if settings.one_pass else "rows",
             seed=seed,
+            among=None if fold is None else seen_without(fold, rows["train"], settings),
             rank=world.rank,
             world=world.size,
         ),
@@ -92,7 +99,7 @@ def _fit(
         else Snapshots(
             snapshots,
             title,
-            identity(settings, seed, prepared, world.device),
+            identity(settings, seed, prepared, world.device, fold),
             settings=settings,
             model=model.state_dict,
             rank=world.rank,
@@ -130,7 +137,15 @@ def losses_of(
     return losses
 
 
-def identity(settings: Teacher, seed: int, prepared: Path, device: torch.device) -> dict[str, Any]:
+def seen_without(fold: int, rows: Rows, settings: Teacher) -> NDArray[np.int64]:
+    """The places of all rows of the other parts."""
+    assert settings.folds is not None
+    return np.flatnonzero(fold_of(rows, settings.folds) != fold)
+
+
+def identity(
+    settings: Teacher, seed: int, prepared: Path, device: torch.device, fold: int | None = None
+) -> dict[str, Any]:
     """All that the bits of a training depend on: what a snapshot has to agree with."""
     listed = (manifest(prepared) or {"files": {}})["files"]
     vocabulary = {name: about for name, about in listed.items() if name.startswith("encoder/")}
@@ -144,6 +159,7 @@ def identity(settings: Teacher, seed: int, prepared: Path, device: torch.device)
         "code": code_digest(Path(__file__), *settings.files),
         "torch": torch.__version__,
         "device": device.type,
+        "fold": None if fold is None or settings.folds is None else {"not": fold, **settings.folds.model_dump()},
     }
 
 

@@ -24,6 +24,7 @@ from recdistill.train.predict import load_weights, predict, save_weights, weight
 from recdistill.train.progress import logger
 from recdistill.train.teachers.ensemble import Ensemble, gate
 from recdistill.train.teachers.fit import build_teacher, fit_teacher
+from recdistill.train.teachers.folds import fold_name
 from recdistill.train.teachers.launch import launch
 from recdistill.train.teachers.placement import Placement, planned, shown
 from recdistill.train.teachers.shard import World, restore, shard, world
@@ -36,11 +37,17 @@ ABOUT = "teacher.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One teacher of an ensemble, or the only one. number: from 0 on."""
+    """One teacher of an ensemble, or the only one. number: from 0 on. fold: the part of the train window that it does
+    not see; None sees all."""
 
     number: int
     settings: Teacher
     seed: int
+    fold: int | None = None
+
+    @property
+    def weights_name(self) -> str:
+        return weights_name(self.number) if self.fold is None else fold_name(self.fold)
 
 
 def members(run: Run) -> list[Member]:
@@ -50,10 +57,19 @@ def members(run: Run) -> list[Member]:
     return [Member(number=number, settings=kind, seed=seed) for number, (kind, seed) in enumerate(pairs)]
 
 
+def fold_members(run: Run) -> list[Member]:
+    """The teachers of teacher.folds, of the first kind and seed; numbered after the others."""
+    first, folds = len(members(run)), run.teacher.folds
+    kind = run.teacher.every_kind[0].model_copy(update={"folds": folds})
+    count = 0 if folds is None else folds.count
+    return [Member(number=first + fold, settings=kind, seed=run.seed, fold=fold) for fold in range(count)]
+
+
 def train_teacher(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     """Write weights-NUMBER.safetensors of every member and teacher.json: their sizes, plans, curves and weights.
 
-    A member's weights are those of its best validation AUC. Members that were finished when a run was killed are kept.
+    Beside them fold-NUMBER.safetensors of every teacher that did not see a part of the train window. A member's weights
+    are those of its best validation AUC. Members that were finished when a run was killed are kept.
     """
     pin_threads(run.threads)
     if run.teacher.num_processes > 1:
@@ -65,39 +81,53 @@ def train_teacher(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
 
 def train_members(run: Run, inputs: Mapping[str, Path], out: Path, here: World) -> None:
     """All members, by all ranks together; rank 0 writes."""
-    every = members(run)
-    folders = [_kept(run, inputs, member) for member in every]
+    every, of_folds = members(run), fold_members(run)
+    folders = [_kept(run, inputs, member) for member in (*every, *of_folds)]
     if here.rank == 0 and folders[0].parent.is_dir():
         sweep(folders[0].parent)
-    for member, folder in zip(every, folders, strict=True):
+    for member, folder in zip((*every, *of_folds), folders, strict=True):
         if manifest(folder) is None:
-            _train(run, inputs, member, folder, here, "teacher" if len(every) == 1 else f"teacher {member.number}")
-    shares = _shares(run, inputs, every, folders, here)
+            _train(run, inputs, member, folder, here, _title(member, len(every)))
+    shares = _shares(run, inputs, every, folders[: len(every)], here)
     if here.rank:
         return
     found = [read_json(folder / ABOUT) for folder in folders]
     about = {
-        "parameters": sum(each["parameters"] for each in found),
+        "parameters": sum(each["parameters"] for each in found[: len(every)]),
         "device": str(here.device),
         "processes": here.size,
         "bf16": use_bf16(run.teacher.bf16, here.device),
         "weights": shares,
         "best": found[0]["best"],
         "curve": found[0]["curve"],
-        "members": found,
+        "members": found[: len(every)],
+        "folds": found[len(every) :],
     }
-    for number, folder in enumerate(folders):
-        (folder / weights_name(0)).rename(out / weights_name(number))
+    for member, folder in zip((*every, *of_folds), folders, strict=True):
+        (folder / weights_name(0)).rename(out / member.weights_name)
     write_json(out / ABOUT, about)
     follow(out, [each["snapshots"] for each in found])
     shutil.copytree(inputs["prepare"] / ENCODER, out / ENCODER)
     shutil.rmtree(folders[0].parent)
 
 
+def _title(member: Member, num_members: int) -> str:
+    if member.fold is not None:
+        return f"teacher without fold {member.fold}"
+    return "teacher" if num_members == 1 else f"teacher {member.number}"
+
+
 def _kept(run: Run, inputs: Mapping[str, Path], member: Member) -> Path:
     """Where a finished member waits for the others, by all that it depends on."""
     data = manifest(inputs["prepare"]) or {}
-    depends = [member.settings.model_dump(mode="json"), member.seed, run.device, run.threads, data.get("key")]
+    depends = [
+        member.settings.model_dump(mode="json"),
+        member.fold,
+        member.seed,
+        run.device,
+        run.threads,
+        data.get("key"),
+    ]
     key = digest({"depends": depends, "code": code_digest(Path(__file__))})
     return Path(run.folder) / "members" / f"{member.number}-{key[:12]}"
 
@@ -108,7 +138,7 @@ def _train(run: Run, inputs: Mapping[str, Path], member: Member, folder: Path, h
     plan = planned(build_teacher(settings, layout), here.device, placement(settings))
     logger.info("%s: %d process(es)\n%s", title, here.size, shown(plan))
     snapshots = Path(run.folder) / SNAPSHOTS
-    trained = fit_teacher(title, settings, member.seed, inputs["prepare"], here, snapshots, member.number)
+    trained = fit_teacher(title, settings, member.seed, inputs["prepare"], here, snapshots, member.number, member.fold)
     if here.rank == 0:
         with whole_folder(folder, {"seed": member.seed}) as out:
             save_weights(trained.weights, out / weights_name(0))
@@ -167,6 +197,16 @@ def open_teacher(run: Run, layout: Layout, folder: Path) -> Iterator[nn.Module]:
             check_finite(folder / weights_name(member.number), weights)
             opened.append(_sharded(member, layout, weights, here))
         yield Ensemble(opened, shares) if len(opened) > 1 else opened[0]
+
+
+@contextmanager
+def open_fold(run: Run, layout: Layout, folder: Path, fold: int) -> Iterator[nn.Module]:
+    """The teacher of a train_teacher folder that did not see this part of the train window, as open_teacher opens."""
+    member = fold_members(run)[fold]
+    weights = load_weights(folder, member.weights_name)
+    check_finite(folder / member.weights_name, weights)
+    with world(choose_device(run.device)) as here:
+        yield _sharded(member, layout, weights, here)
 
 
 def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
