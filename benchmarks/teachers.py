@@ -90,10 +90,15 @@ def scored(case: Case, overrides: Sequence[str], seed: int) -> tuple[Any, Path, 
     return run, folders["prepare"], np.array(logit), (time.monotonic() - began) / 60
 
 
-def draws_of(logits: Sequence[Logits], judged: Rows, num_draws: int) -> Draws:
-    """Metric -> [draws + 1] means over drawn seeds under drawn users; the first is the point value."""
-    drawn = bootstrap(judged.num_users, num_draws, len(logits), np.random.default_rng(2))
-    return drawn.over_seeds([measure(logit.astype(np.float64), judged, drawn.weights) for logit in logits])
+def draws_of(logits: Sequence[Logits], judged: Sequence[Rows], num_draws: int) -> Draws:
+    """Metric -> [draws + 1] means over drawn seeds under drawn users; the first is the point value.
+
+    judged: of every seed, as negatives are drawn anew with each; or of all.
+    """
+    drawn = bootstrap(judged[0].num_users, num_draws, len(logits), np.random.default_rng(2))
+    every = judged if len(judged) > 1 else [*judged] * len(logits)
+    measured = [measure(one.astype(np.float64), rows, drawn.weights) for one, rows in zip(logits, every, strict=True)]
+    return drawn.over_seeds(measured)
 
 
 def measured(case: Case) -> Iterator[tuple[str, Draws, float]]:
@@ -103,16 +108,16 @@ def measured(case: Case) -> Iterator[tuple[str, Draws, float]]:
         runs = [scored(case, overrides, seed) for seed in range(SEEDS)]
         run, prepared = runs[0][:2]
         first = first or (run, prepared)
-        judged = judged_rows(run, open_rows(prepared, "test"))
+        judged = [judged_rows(run, open_rows(folder, "test")) for folder in dict.fromkeys(r[1] for r in runs)]
         logits, minutes = [r[2] for r in runs], [r[3] for r in runs]
         yield name, draws_of(logits, judged, case.draws), float(np.median(minutes))
-        if not overrides:
+        if not overrides and len(judged) == 1:
             together = np.mean(logits, axis=0, dtype=np.float32)
             yield f"the {SEEDS} seeds' mean logit", draws_of([together], judged, case.draws), float(np.sum(minutes))
     if case.baselines and first is not None:
         run, prepared = first
         train, test = open_rows(prepared, "train"), open_rows(prepared, "test")
-        judged = judged_rows(run, test)
+        judged = [judged_rows(run, test)]
         of_item = [spec.title for spec in run.features.aggregates if spec.by == [run.data.negatives.item]]
         for name, logits in baseline_logits(train, test, of_item):
             yield name, draws_of(logits, judged, case.draws), float("nan")
