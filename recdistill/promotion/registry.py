@@ -10,9 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import EllipsisType
+from typing import TYPE_CHECKING
 
 from recdistill.problems import BadInput, problem
+from recdistill.promotion.alias import ABSENT, ALIASES, aliases, under_alias
+from recdistill.promotion.events import Event, Stage, Standing, standing
+from recdistill.promotion.log import PromotionLog
+from recdistill.promotion.log_copy import COPY
+from recdistill.promotion.succession import Succession, back
 
 if TYPE_CHECKING:  # a server follows a registry, and must not load what trains
     from mlflow import MlflowClient
@@ -20,174 +26,182 @@ if TYPE_CHECKING:  # a server follows a registry, and must not load what trains
 
     from recdistill.config.run import Run
 
-CHAMPION = "champion"
-PREVIOUS = "previous_champion"
 _SQLITE = "sqlite:///"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _BOUNDED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 _NO_PICKLE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false"}
 
-Action = Literal["promote", "rollback"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One change of the champion. at: UTC seconds since 1970. replaced: None for the first champion."""
-
-    action: Action
-    version: int
-    replaced: int | None
-    at: float
-    who: str
-    why: str
-    key: str
+class Unreachable(BadInput):
+    """The tracking store does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """The registered model of a run, in its tracking store."""
+    """A registered model in its tracking store, and the log of its champions.
+
+    artifacts: where the log's files go, as a URI; None leaves it to the server. copy: this machine's copy of the log;
+    None keeps none.
+    """
 
     client: MlflowClient
     model: str
     uri: str
+    artifacts: str | None = None
+    copy: Path | None = None
 
     def champion(self) -> ModelVersion | None:
-        """The version under the alias; None before the first promotion."""
-        return self.aliased(CHAMPION)
+        """The version that the promotion log names; None before the first promotion."""
+        return self.aliased("champion")
 
     def aliased(self, alias: str) -> ModelVersion | None:
-        """The version under an alias; None where there is none."""
+        """The version under an alias; None where there is none, or it was deleted.
+
+        What champion, challenger and so on are the promotion log says, as soon as there is one: MLflow's own aliases
+        follow it, and one that a dying process or a hand left elsewhere misleads nobody here.
+        """
+        events = self.history()
+        if not events or alias not in ALIASES:
+            return under_alias(self.client, self.model, alias)
+        number = aliases(standing(events))[alias]
+        return None if number is None else self._version(number)
+
+    def _version(self, number: int) -> ModelVersion | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self.client.get_model_version_by_alias(self.model, alias)
+            return self.client.get_model_version(self.model, str(number))
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code in ABSENT:
                 return None
             raise
 
     def find(self, bundle_sha256: str) -> ModelVersion | None:
-        """The version of a bundle; None where it was never registered."""
+        """The version of a bundle, the first where two were registered at once; None where it never was."""
+        found = self._versions_of(bundle_sha256)
+        return found[0] if found else None
+
+    def _versions_of(self, bundle_sha256: str) -> list[ModelVersion]:
         found = self.client.search_model_versions(f"name='{self.model}' and tags.bundle_sha256='{bundle_sha256}'")
-        return min(found, key=lambda version: int(version.version)) if found else None
+        return sorted(found, key=lambda version: int(version.version))
 
     def register(self, source: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
-        """The one version of a bundle (tags["bundle_sha256"]): the existing one, or a new one with these tags."""
+        """The one version of a bundle (tags["bundle_sha256"]): the existing one, or a new one.
+
+        It has these tags then, unless it has reached a stage already: then it keeps those that it got there with.
+        """
+        found = self._versions_of(tags["bundle_sha256"])
+        if not found:
+            self._create_model()
+            self.client.create_model_version(self.model, source, run_id=run_id, tags=dict(tags))
+            found = self._versions_of(tags["bundle_sha256"])
+        for later in found[1:]:  # made at the same time as the first, which everybody takes
+            self.client.delete_model_version(self.model, str(later.version))
+        if found[0].tags != tags and not self.reached_a_stage(int(found[0].version)):
+            self._tag(found[0], tags)
+        return found[0]
+
+    def result_stands(self, version: ModelVersion) -> bool:
+        """Whether a registered candidate is not to be judged again: it failed, or it has reached a stage.
+
+        One that passed and was not promoted met another champion on the way, and has to face that one.
+        """
+        return version.tags.get("verdict") == "FAIL" or self.reached_a_stage(int(version.version))
+
+    def reached_a_stage(self, version: int) -> bool:
+        """Whether a version has ever been challenger, shadow or champion."""
+        return any(event.version == version for event in self.history())
+
+    def _create_model(self) -> None:
         from mlflow.exceptions import MlflowException
 
-        existing = self.find(tags["bundle_sha256"])
-        if existing is not None:
-            return existing
         try:
             self.client.create_registered_model(self.model)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return self.client.create_model_version(self.model, source, run_id=run_id, tags=dict(tags))
+
+    def _tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Replace tags; a version whose tags are half new has no verdict, and so does not pass."""
+        number = str(version.version)
+        if "verdict" in version.tags:
+            self.client.delete_model_version_tag(self.model, number, "verdict")
+        for name in sorted(tags, key=lambda name: name == "verdict"):
+            self.client.set_model_version_tag(self.model, number, name, tags[name])
 
     def version(self, number: int) -> ModelVersion:
         """BadInput for a version that is not there."""
-        from mlflow.exceptions import MlflowException
+        found = self._version(number)
+        if found is not None:
+            return found
+        have = [int(v.version) for v in self.client.search_model_versions(f"name='{self.model}'")]
+        remedy = "`recdistill history` lists the champions"
+        wanted, listed = f"version {number}", f"versions {sorted(have) or 'none'}"
+        raise BadInput(problem(self.model, wanted=wanted, found=listed, remedy=remedy))
 
-        try:
-            return self.client.get_model_version(self.model, str(number))
-        except MlflowException:
-            have = [int(v.version) for v in self.client.search_model_versions(f"name='{self.model}'")]
-            remedy = "`recdistill history` lists the champions"
-            raise BadInput(
-                problem(
-                    self.model,
-                    wanted=f"version {number}",
-                    found=f"versions {sorted(have) or 'none'}",
-                    remedy=remedy,
-                )
-            ) from None
+    def promote(
+        self,
+        version: int,
+        *,
+        why: str,
+        key: str,
+        who: str | None = None,
+        to: Stage = "champion",
+        replacing: int | EllipsisType | None = ...,
+    ) -> Event:
+        """Bring a version to a stage, once: a second call with the same key changes nothing.
 
-    def promote(self, version: int, *, why: str, key: str, who: str | None = None, action: Action = "promote") -> None:
-        """Make a version champion and write it into the log; a second call with the same key changes nothing.
-
-        Order: previous_champion, champion, log, so that a death on the way leaves one valid champion and a repeat ends
-        the same.
+        replacing: the champion that the version was judged against, None for no champion; left out, the one there is
+        now. Superseded where another one reigns, or comes to reign while this runs.
         """
-        current = self.champion()
-        if current is not None and any(event.key == key for event in self.history()):
-            return
-        replaced = None if current is None else int(current.version)
-        if replaced == version:  # a death between alias and log: what it replaced is under previous_champion
-            previous = self.aliased(PREVIOUS)
-            replaced = None if previous is None else int(previous.version)
-        elif replaced is not None and action == "promote":
-            self.client.set_registered_model_alias(self.model, PREVIOUS, str(replaced))
-        self.client.set_registered_model_alias(self.model, CHAMPION, str(version))
         event = Event(
-            action=action,
+            action="promote" if to == "champion" else to,
             version=version,
-            replaced=replaced,
+            replaced=None,
             at=time.time(),
-            who=who or _me(),
+            who=who or user(),
             why=why,
             key=key,
+            bundle_sha256=self.version(version).tags.get("bundle_sha256", ""),
         )
-        self._log(event)
+        return self._succession.add(event, replacing)
 
     def rollback(self, *, why: str, who: str | None = None) -> Event:
-        """Put the champion before this one back. BadInput where there is none."""
-        events = self.history()
-        stack = champions(events)
-        current = self.champion()
-        if len(stack) < 2 or current is None:
-            found = "no champion" if current is None else f"version {current.version} only"
-            remedy = "promote another version with `recdistill promote`"
-            raise BadInput(problem(self.model, wanted="a champion before this one", found=found, remedy=remedy))
-        target = stack[-2]
-        self.version(target)
-        self.promote(
-            target,
-            why=why,
-            key=f"rollback-{len(events)}-{current.version}-{target}",
-            who=who,
-            action="rollback",
-        )
-        if len(stack) > 2:
-            self.client.set_registered_model_alias(self.model, PREVIOUS, str(stack[-3]))
-        else:
-            self.client.delete_registered_model_alias(self.model, PREVIOUS)
-        return self.history()[-1]
+        """Put the champion before this one back. BadInput where there is none; Superseded where another one is made."""
+        event = back(self.model, self.history(), why=why, who=who or user(), at=time.time())
+        self.version(event.version)
+        return self.add(event)
+
+    def add(self, event: Event) -> Event:
+        """Log what was done elsewhere, once. Superseded where the champion that it replaced is not that any more."""
+        return self._succession.add(event, event.replaced)
 
     def history(self) -> list[Event]:
-        """Every change of the champion, oldest first."""
-        experiment = self.client.get_experiment_by_name(f"{self.model}-promotions")
-        if experiment is None:
-            return []
-        runs: list[Any] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_runs([experiment.experiment_id], page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                break
-        events = [_event(run.data.tags) for run in runs if "recdistill.key" in run.data.tags]
-        return sorted(events, key=lambda event: event.at)
+        """Every change of a stage, oldest first. BadInput where the log is not what was once written."""
+        return self._succession.events()
 
-    def _log(self, event: Event) -> None:
-        experiment = experiment_id(self.client, f"{self.model}-promotions", None)
-        tags = {
-            "recdistill.key": event.key,
-            "action": event.action,
-            "version": str(event.version),
-            "replaced": "" if event.replaced is None else str(event.replaced),
-            "at": repr(event.at),
-            "who": event.who,
-            "why": event.why,
-        }
-        run = self.client.create_run(experiment, tags=tags, run_name=f"{event.action} {event.version}")
-        self.client.set_terminated(run.info.run_id)
+    def log_entries(self) -> list[str]:
+        """The promotion log as it is written, oldest first, its chain checked."""
+        return self._succession.entries()
+
+    def settle(self) -> Standing:
+        """Make MLflow's aliases and the log's files say what the log says. Safe at any time, and after any death."""
+        return self._succession.settle()
+
+    def misplaced(self) -> list[str]:
+        """Aliases and files that differ from the log, a line each."""
+        return self._succession.misplaced()
+
+    @property
+    def _succession(self) -> Succession:
+        log = PromotionLog(client=self.client, model=self.model, artifacts=self.artifacts, copy=self.copy)
+        return Succession(client=self.client, log=log)
 
     @contextmanager
     def download(self, version: ModelVersion) -> Iterator[Path]:
@@ -201,36 +215,8 @@ class Registry:
             yield Path(found)
 
 
-def champions(events: list[Event]) -> list[int]:
-    """The champions that a rollback can go back through, the present one last.
-
-    >>> def event(action, version):
-    ...     return Event(action=action, version=version, replaced=None, at=0.0, who="", why="", key="")
-    >>> champions([event("promote", 1), event("promote", 2), event("rollback", 1), event("promote", 3)])
-    [1, 3]
-    """
-    stack: list[int] = []
-    for event in events:
-        if event.action == "rollback" and len(stack) > 1:
-            stack.pop()
-        elif not stack or stack[-1] != event.version:
-            stack.append(event.version)
-    return stack
-
-
-def _event(tags: Mapping[str, str]) -> Event:
-    return Event(
-        action="rollback" if tags["action"] == "rollback" else "promote",
-        version=int(tags["version"]),
-        replaced=int(tags["replaced"]) if tags["replaced"] else None,
-        at=float(tags["at"]),
-        who=tags["who"],
-        why=tags["why"],
-        key=tags["recdistill.key"],
-    )
-
-
-def _me() -> str:
+def user() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -238,31 +224,32 @@ def _me() -> str:
 
 
 def open_registry(run: Run) -> Registry:
-    """The run's registry. BadInput, within a minute, where the tracking store does not answer."""
-    return open_store(run.registry.tracking_uri, run.model)
+    """The run's registry. Unreachable, within a minute, where the tracking store does not answer."""
+    return open_store(run.registry.tracking_uri, run.model, copy=Path(run.folder) / COPY)
 
 
-def open_store(uri: str, model: str) -> Registry:
-    """The registry of a model in a tracking store. BadInput, within a minute, where the store does not answer."""
+def open_store(uri: str, model: str, copy: Path | None = None) -> Registry:
+    """The registry of a model in a tracking store. Unreachable, within a minute, where the store does not answer."""
     for name, value in {**_QUIET, **_BOUNDED, **_NO_PICKLE}.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    artifacts = None
     if uri.startswith(_SQLITE):  # whole, because MLflow keeps one engine per URI, wherever the process then stands
         file = Path(uri.removeprefix(_SQLITE)).resolve()
         file.parent.mkdir(parents=True, exist_ok=True)
-        uri = f"{_SQLITE}{file}"
+        uri, artifacts = f"{_SQLITE}{file}", (file.parent / "mlflow-artifacts").as_uri()
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         remedy = "start the server or mend registry.tracking_uri"
         found = str(error).splitlines()[0][:200]
-        raise BadInput(
+        raise Unreachable(
             problem(f"registry.tracking_uri {uri}", wanted="a tracking store", found=found, remedy=remedy)
         ) from None
-    return Registry(client=client, model=model, uri=uri)
+    return Registry(client=client, model=model, uri=uri, artifacts=artifacts, copy=copy)
 
 
 def experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
