@@ -49,6 +49,7 @@ LAYERS = [
     ["pipeline"],
     ["compare", "monitor", "windows"],
     ["plan", "trace", "search"],
+    ["stack"],
     ["cli", "doctor", "flows"],
 ]
 TYPES_ONLY = "for type checkers only"
@@ -72,7 +73,7 @@ HOMES = {
         "tracking": "",
         "doctor": "",
     },
-    "optuna": {"search": ""},
+    "optuna": {"search": "", "compare.tune": ""},
     "prefect": {"flows": "", "doctor": ""},
     "onnxruntime": {"bundle": "", "serve": "", "doctor": ""},
     "typer": {"cli": "", "flows": ""},

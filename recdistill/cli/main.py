@@ -20,6 +20,7 @@ from recdistill.cli.recipes import recipe_commands
 from recdistill.cli.search import search_commands
 from recdistill.cli.serve import serve_commands
 from recdistill.cli.ship import ship_commands
+from recdistill.cli.stack import reconcile_commands, stack_commands
 
 if TYPE_CHECKING:
     pass
@@ -40,6 +41,8 @@ app.add_typer(compare_commands)
 app.add_typer(serve_commands)
 app.add_typer(search_commands)
 app.add_typer(ship_commands)
+app.add_typer(stack_commands, name="stack")
+app.add_typer(reconcile_commands)
 
 STEP_NAMES = ("prepare", "train_teacher", "score", "distil", "export", "evaluate", "decide", "publish")
 

@@ -28,10 +28,15 @@ class _StandardError(logging.Handler):
 def open_config(config: Path, overrides: list[str] | None, quiet: bool = False) -> Run:
     from recdistill.config.load import load
 
+    say(quiet)
+    return load(config, overrides or [])
+
+
+def say(quiet: bool) -> None:
+    """The package's lines go to standard error, those of the libraries nowhere."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of the libraries; python -W shows them
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_StandardError()], force=True)
     logging.getLogger("recdistill").setLevel(logging.WARNING if quiet else logging.INFO)
     for noisy in ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    return load(config, overrides or [])

@@ -10,7 +10,9 @@ from recdistill import __version__
 from recdistill.config.run import Run
 from recdistill.data.watch.drift import drift_files, drift_summary
 from recdistill.files import read_json
+from recdistill.promotion.gate_table import log_gates
 from recdistill.promotion.registry import Registry, experiment_id
+from recdistill.promotion.seeds import log_seeds
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -50,6 +52,8 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
     ):
         registry.client.log_artifact(run_id, str(path))
     registry.client.log_artifacts(run_id, str(inputs["export"] / exported["shipped"]), "bundle")
+    log_seeds(registry, run_id, inputs["export"])
+    log_gates(registry, run_id, decision)
     return run_id, f"{parent.info.artifact_uri}/bundle"
 
 
