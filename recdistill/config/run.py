@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from recdistill.config.data import Data
+from recdistill.config.data import Data, Split
 from recdistill.config.export import Export
 from recdistill.config.features import Features
 from recdistill.config.gates import Gates
@@ -16,6 +16,7 @@ from recdistill.config.score import Score
 from recdistill.config.sections import Count, Name, Section
 from recdistill.config.student import Student, TwoTower
 from recdistill.config.teacher import Teacher
+from recdistill.config.windows import Windows
 
 
 class Evaluate(Section):
@@ -56,6 +57,8 @@ class Run(Section):
     evaluate: Evaluate = Evaluate()
     gates: Gates = Gates()
     registry: Registry = Registry()
+    windows: Windows | None = None
+    """Retraining window by window, see docs/operations.md; None takes data.start to data.end."""
 
     @model_validator(mode="after")
     def _no_leak(self) -> Self:
@@ -108,6 +111,18 @@ class Run(Section):
                 "set score.hidden to float16 or int8, or recipe.teacher to live"
             )
             raise PydanticCustomError("hidden", message)
+        return self
+
+    @model_validator(mode="after")
+    def _windows_alone(self) -> Self:
+        if self.windows is None:
+            return self
+        wrong = [f"data.{name}" for name in ("start", "end", "manifest") if getattr(self.data, name) is not None]
+        wrong += [] if self.data.split == Split(embargo=self.data.split.embargo) else ["data.split"]
+        wrong += [] if self.data.partition is not None else ["no data.partition"]
+        if wrong:
+            message = "windows: wanted data.partition, and no other window beside it, found {found}"
+            raise PydanticCustomError("windows", message, {"found": ", ".join(wrong)})
         return self
 
     @model_validator(mode="after")
