@@ -30,6 +30,8 @@ def serve(
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks at the registry")] = 10.0,
     tracking_uri: Tracking = None,
     state: Annotated[Path | None, typer.Option(help="where fetched bundles stay; else the user's cache")] = None,
+    log: Annotated[Path | None, typer.Option(help="a folder for scored requests, as `monitor` reads them")] = None,
+    log_columns: Annotated[str, typer.Option(help="of the user, kept in the log, with commas between")] = "",
 ) -> None:
     """Serve a bundle over HTTP until SIGTERM; the line on standard output is its address."""
     from recdistill.serve.serving import Serving, start
@@ -47,6 +49,8 @@ def serve(
         uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
         token=os.environ.get("RECDISTILL_TOKEN"),
         state=state,
+        log=log,
+        log_columns=tuple(name.strip() for name in log_columns.split(",") if name.strip()),
     )
     start(serving, host=host, port=port, workers=workers or os.cpu_count() or 1)
 

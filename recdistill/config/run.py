@@ -11,6 +11,7 @@ from recdistill.config.data import Data, Split
 from recdistill.config.export import Export
 from recdistill.config.features import Features
 from recdistill.config.gates import Gates
+from recdistill.config.monitor import Monitor
 from recdistill.config.recipe import RecipeSection, TermChoice
 from recdistill.config.score import Score
 from recdistill.config.sections import Count, Name, Section
@@ -57,6 +58,7 @@ class Run(Section):
     evaluate: Evaluate = Evaluate()
     gates: Gates = Gates()
     registry: Registry = Registry()
+    monitor: Monitor = Monitor()
     windows: Windows | None = None
     """Retraining window by window, see docs/operations.md; None takes data.start to data.end."""
 

@@ -36,3 +36,12 @@ def expected_calibration_error(logit: Floats, rows: Rows, weight_BU: Floats) -> 
     gap = np.bincount(cell, probability - rows.label, rows.num_users * NUM_ECE_BINS)
     gap_BC = weight_BU @ gap.reshape(rows.num_users, NUM_ECE_BINS)
     return ratio(np.abs(gap_BC).sum(axis=1), weight_BU @ per_user(np.ones_like(logit), rows))
+
+
+def predicted_over_observed(logit: Floats, rows: Rows, weight_BU: Floats) -> Floats:
+    """Sum of the probabilities over the number of positives: 1 is right, 2 says twice what comes. [B]
+
+    NaN without a positive. Source: He et al., ADKDD 2014, section 3, "calibration".
+    """
+    probability = (1 + np.tanh(rows.shifted(logit) / 2)) / 2
+    return ratio(weight_BU @ per_user(probability, rows), weight_BU @ per_user(rows.label, rows))

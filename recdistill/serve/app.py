@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from recdistill.serve import metrics, v2, wire
 from recdistill.serve.live import Live, Model
 from recdistill.serve.openapi import openapi
 from recdistill.serve.queue import Full, Queue
+from recdistill.serve.scored_log import Entry, ScoredLog
 from recdistill.serve.scorer import NotFinite, Scorer
 from recdistill.serve.settings import Settings
 from recdistill.serve.shadow import Shadow
@@ -31,6 +33,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answer = tuple[bytes, bytes]  # type, body
 JSON, TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 _OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")  # need no token
+_ID, _LONGEST_ID = "recdistill.request", 128
 logger = logging.getLogger("recdistill.serve")
 
 
@@ -42,6 +45,9 @@ class App:
         self.token = None if settings.token is None else f"Bearer {settings.token}".encode()
         self.shadow = Shadow(live, settings.shadow_share)
         self.queue = Queue(settings.queue, self.shadow.work)
+        self.log: ScoredLog | None = None
+        if settings.log is not None:
+            self.log = ScoredLog(Path(settings.log), settings.log_columns, settings.log_bytes)
         self.of_model = f"/v2/models/{settings.name}"
         self.counted: dict[tuple[str, int], Any] = {}
 
@@ -53,10 +59,12 @@ class App:
         path = scope["path"]
         form = "v2" if path.startswith("/v2/models/") else "json" if path == "/score" else "other"
         status, headers = 200, {}
+        if self.log is not None and form != "other":
+            headers["x-request-id"] = scope[_ID] = _request_id(scope) or self.log.new_request()
         try:
             kind, body = await self._answer(scope, path, receive)
         except Refusal as refusal:
-            status, headers = refusal.status, refusal.headers
+            status, headers = refusal.status, {**headers, **refusal.headers}
             kind, body = JSON, orjson.dumps({"error": refusal.lines})
         except Exception:  # our own fault: the caller learns no more than that
             logger.exception("a request failed")
@@ -77,9 +85,9 @@ class App:
             self._check_token(scope)
         if scope["method"] == "POST":
             if path == "/score":
-                return JSON, await self._score(await self._body(scope, receive))
+                return JSON, await self._score(await self._body(scope, receive), scope.get(_ID))
             if path in (f"{self.of_model}/infer", f"{self.of_model}/versions/{self._version()}/infer"):
-                return JSON, await self._infer(await self._body(scope, receive))
+                return JSON, await self._infer(await self._body(scope, receive), scope.get(_ID))
         elif scope["method"] in ("GET", "HEAD"):
             found = self._page(path)
             if found is not None:
@@ -132,21 +140,23 @@ class App:
             wanted = f"body: wanted all of it within {self.settings.body_s:g} s"
             raise Refusal(408, [wanted], connection="close") from None
 
-    async def _score(self, body: bytes | bytearray) -> bytes:
+    async def _score(self, body: bytes | bytearray, request_id: str | None) -> bytes:
         model = self._model()  # of the whole request, whatever is swapped in meanwhile
         request = wire.read(body, self.settings.candidates)
-        scores = await self._scored(model, request.user, request.items, request.candidates)
+        scores = await self._scored(model, request.user, request.items, request.candidates, request_id)
         if request.top is None:
             return wire.written(model.prefix, scores)
         return wire.written_top(model.prefix, scores, np.argsort(-scores, kind="stable")[: request.top])
 
-    async def _infer(self, body: bytes | bytearray) -> bytes:
+    async def _infer(self, body: bytes | bytearray, of_header: str | None) -> bytes:
         model = self._model()
         request_id, user, candidates = v2.read(body, self.settings.candidates)
-        scores = await self._scored(model, user, None, candidates)
+        scores = await self._scored(model, user, None, candidates, request_id or of_header)
         return v2.written(model, self.settings.name, request_id, scores)
 
-    async def _scored(self, model: Model, user: Any, items: Any, candidates: Any) -> NDArray[np.float32]:
+    async def _scored(
+        self, model: Model, user: Any, items: Any, candidates: Any, request_id: str | None
+    ) -> NDArray[np.float32]:
         def ask(scorer: Scorer) -> NDArray[np.float32]:
             return scorer.score(user, items, candidates)
 
@@ -161,7 +171,35 @@ class App:
             raise Refusal(500, ["the model has no number for a candidate"]) from None
         metrics.CANDIDATES.observe(len(scores))
         self.shadow.offer(ask, scores)
+        if self.log is not None and request_id is not None:
+            self.log.offer(self._entry(model, user, items, candidates, request_id, scores))
         return scores
+
+    def _entry(
+        self, model: Model, user: Any, items: Any, candidates: Any, request_id: str, scores: NDArray[np.float32]
+    ) -> Entry:
+        known = model.scorer.forms.items
+        key = self.settings.item_key if known is None else known.key
+        return Entry(
+            at=time.time_ns() // 1000,
+            request=request_id,
+            model=model.scorer.digest[:12],
+            version=model.pointer.version,
+            user=user,
+            keys=items if items is not None else (candidates or {}).get(key),
+            scores=scores,
+        )
+
+    def close(self) -> None:
+        """Write what the log still holds."""
+        if self.log is not None:
+            self.log.close()
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own, empty where there is none."""
+    found: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return found[:_LONGEST_ID].decode("latin-1")
 
 
 def _timed(ask: Callable[[Scorer], NDArray[np.float32]], scorer: Scorer) -> NDArray[np.float32]:

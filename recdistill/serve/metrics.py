@@ -19,6 +19,8 @@ NOT_FINITE = Counter("recdistill_not_finite", "Requests for which the model had 
 SWAPS = Counter("recdistill_swaps", "Models that came into service")
 REFUSED = Counter("recdistill_swaps_refused", "Models that failed to load or failed their golden requests")
 SERVING = Gauge("recdistill_serving_since_seconds", "When the model in service came", multiprocess_mode="max")
+LOGGED = Counter("recdistill_logged_requests", "Scored requests that are in the log")
+LOG_DROPPED = Counter("recdistill_logged_dropped", "Scored requests that the log had no place for")
 SHADOWED = Counter("recdistill_shadow_requests", "Requests that the challenger scored too")
 SHADOW_FAILED = Counter("recdistill_shadow_failures", "Requests that the challenger could not score")
 SHADOW_SECONDS = Histogram("recdistill_shadow_scoring_seconds", "In the challenger's scorer", buckets=_SECONDS)

@@ -34,6 +34,8 @@ class Serving:
     uri: str | None
     token: str | None
     state: Path | None
+    log: Path | None
+    log_columns: tuple[str, ...]
 
 
 def start(serving: Serving, *, host: str, port: int, workers: int) -> None:
@@ -51,6 +53,8 @@ def start(serving: Serving, *, host: str, port: int, workers: int) -> None:
         other = None if serving.shadow is None else _same_model(serving.shadow, name)
         watch = {"uri": _uri(serving.uri, serving.model), "model": name, "state": str(state)}
         watch |= {"champion": named[1], "challenger": other, "every_s": serving.every_s}
+    if serving.log is not None:
+        _make(serving.log)
     settings = Settings(
         name=name,
         state=str(state),
@@ -61,6 +65,8 @@ def start(serving: Serving, *, host: str, port: int, workers: int) -> None:
         body_bytes=serving.body_bytes,
         candidates=serving.candidates,
         shadow_share=serving.shadow_share if serving.shadow is not None else 0.0,
+        log=None if serving.log is None else str(serving.log.resolve()),
+        log_columns=serving.log_columns,
     )
     run(settings, host, port, workers, watch)
 
@@ -94,6 +100,20 @@ def registered(model: str) -> tuple[str, str] | None:
             problem(model[:80], wanted="models:/NAME@ALIAS or models:/NAME/VERSION", found="another", remedy=remedy)
         )
     return found[1], found[2] or found[3]
+
+
+def _make(folder: Path) -> None:
+    """BadInput where the log cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "give --log another"
+        raise BadInput(problem(str(folder), wanted="a folder", found=str(error.strerror), remedy=remedy)) from None
+
+
+def champion_state(model: str, root: Path | None) -> Path:
+    """Where a server on this machine remembers that follows models:/MODEL@champion; root: its --state."""
+    return state_of(_folder_name(f"models:/{model}@champion", model), root)
 
 
 def _same_model(shadow: str, name: str) -> str:

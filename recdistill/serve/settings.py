@@ -12,7 +12,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     token: what callers have to show; None only on the loopback interface. queue: requests that may wait in a process,
     beyond which callers are told to come back. body_bytes, candidates: the most that a request may hold. body_s: how
-    long a body may take to arrive. shadow_share: of requests that the challenger scores too.
+    long a body may take to arrive. shadow_share: of requests that the challenger scores too. log: a folder for scored
+    requests, None for no log; log_columns: of the user, kept there; log_bytes: the most that a process keeps.
     """
 
     name: str
@@ -27,3 +28,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     body_s: float = 5.0
     drain_s: int = 10
     shadow_share: float = 0.0
+    log: str | None = None
+    log_columns: tuple[str, ...] = ()
+    log_bytes: int = 1 << 30

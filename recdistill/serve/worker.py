@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -48,8 +49,9 @@ async def serve(settings: Settings) -> None:
     live = Live(settings)
     seen = _stamp(live)
     live.refresh()  # before any connection is taken: meanwhile other processes take them
+    app = App(live, settings)
     config = uvicorn.Config(
-        App(live, settings),
+        app,
         http="httptools",
         lifespan="off",
         interface="asgi3",
@@ -66,6 +68,7 @@ async def serve(settings: Settings) -> None:
         await uvicorn.Server(config).serve([socket.socket(fileno=settings.socket)])
     finally:
         following.cancel()
+        app.close()
 
 
 def main() -> None:
@@ -75,6 +78,7 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     sys.setswitchinterval(_SWITCH_S)
     end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again once it is done: then close the log
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(settings))
 
