@@ -40,7 +40,7 @@ def evaluate(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     with pa.ipc.new_file(out / SCORES, table.schema) as writer:
         writer.write_table(table)
     judged = judged_rows(run, rows)
-    drawn = _bootstrap(run, judged)
+    drawn = draws_for(run, judged)
     measured = {
         name: measure(logit.astype(np.float64), judged, drawn.weights, _float64(scores["teacher"]))
         for name, logit in scores.items()
@@ -79,7 +79,8 @@ def judged_rows(run: Run, rows: Rows) -> Judged:
     return Judged(label=_float64(rows["label"]), user=user, request=request, offset=offset)
 
 
-def _bootstrap(run: Run, judged: Judged) -> Bootstrap:
+def draws_for(run: Run, judged: Judged) -> Bootstrap:
+    """The draws of users and seeds behind every interval of a run, the same for all models."""
     return bootstrap(judged.num_users, run.evaluate.draws, run.student.seeds, np.random.default_rng([run.seed, 2]))
 
 
@@ -130,7 +131,7 @@ def recovery(gain: Floats, gap: Floats) -> list[float | None]:
 def compare(run: Run, rows: Rows, one: NDArray[Any], other: NDArray[Any], names: Sequence[str]) -> dict[str, Any]:
     """Paired difference of two models on the same rows, intervals over users: metric -> [value, low, high]."""
     judged = judged_rows(run, rows)
-    weights = _bootstrap(run, judged).weights
+    weights = draws_for(run, judged).weights
     sides = [measure(_float64(logit), judged, weights) for logit in (one, other)]
     found = _intervals(difference(sides[0], sides[1]))
     return {name: found[name] for name in names}

@@ -63,7 +63,7 @@ STEPS = (
         body=decide.decide,
         reads=("prepare", "train_teacher", "distil", "export", "evaluate"),
         sections=("gates",),
-        outside=decide.baseline,
+        outside=decide.facing,
     ),
     Step(
         name="publish",

@@ -20,11 +20,14 @@ def evidence(**changes):
         "parameter_share": 0.125,
         "max_difference": 1e-4,
         "champion": {"version": 3, "difference": {"auc": [0, -0.009, 1]}, "window_end": 7, "candidate_window_end": 7},
+        "reference": {"version": 1, "difference": {"auc": [0, -0.0049, 1]}},
+        "boot": {"answered": 64},
     }
     made |= changes
     shipped = {name: [made[name], None, None] for name in ("auc", "gauc", "ece") if name in made}
     report = {"models": {"shipped": shipped}, "gain": {"auc": [1.0, made["gain_low"], 1.0]}}
-    return {"report": report, **{k: made[k] for k in ("parameter_share", "max_difference", "champion")}}
+    kept = {name: made[name] for name in made if name not in ("auc", "gauc", "ece", "gain_low")}
+    return {"report": report, **kept}
 
 
 def champion(low=-0.009, ours=7, theirs=7):
@@ -49,7 +52,7 @@ NAMES = {
 def test_what_meets_every_bound_passes():
     decision = decide_gates(SETTINGS, evidence())
     assert decision.verdict == "PASS"
-    assert len(decision.gates) == len(NAMES) + 2
+    assert len(decision.gates) == len(NAMES) + 4
     assert {gate.verdict for gate in decision.gates} == {"PASS"}
     assert len({gate.name for gate in decision.gates}) == len(decision.gates)
 
@@ -126,8 +129,8 @@ def test_an_unknown_share_of_zero_meets_a_limit_of_zero():
 
 
 def test_without_a_champion_there_is_no_baseline_and_the_whole_may_pass():
-    decision = decide_gates(SETTINGS, evidence(champion=None))
-    assert [gate.verdict for gate in decision.gates].count("NO_BASELINE") == 1
+    decision = decide_gates(SETTINGS, evidence(champion=None, reference=None))
+    assert [gate.verdict for gate in decision.gates].count("NO_BASELINE") == 2
     assert decision.verdict == "PASS"
     assert decide_gates(SETTINGS, evidence(champion=None, auc=0.1)).verdict == "FAIL"
 
@@ -158,7 +161,8 @@ def test_another_metric_is_compared_where_the_config_says_so():
     given = evidence(champion={**champion(), "difference": {"gauc": [0, -1, 0], "auc": [1, 1, 1]}})
     given["report"]["gain"] = {"gauc": [0.1, -0.1, 0.2], "auc": [1, 1, 1]}
     failed = [gate.name for gate in decide_gates(gates, given).gates if gate.verdict == "FAIL"]
-    assert failed == ["gauc over control, low end", "gauc over champion, low end"]
+    names = ("control", "champion", "reference")  # of the reference gauc is missing
+    assert failed == [f"gauc over {name}, low end" for name in names]
 
 
 def test_a_decision_is_json_with_found_and_wanted_for_a_reader():

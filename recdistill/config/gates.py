@@ -12,7 +12,9 @@ from recdistill.config.sections import Count, Positive, Section
 Metric = Literal["auc", "gauc", "ndcg_at_10"] | PairMetric
 Margin = Annotated[float, Field(ge=0)]
 KINDS = ("new_users", "heavy_users", "cold_items", "tail", "hour")
-"""Slices that are no column; cold_items and tail need features.history, which says what an item is."""
+"""Slices that are no feature."""
+ITEM_KINDS = {"cold_items", "tail"}
+"""Those that need features.history, which says what an item is."""
 
 
 class Gates(Section):

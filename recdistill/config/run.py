@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from recdistill.config.data import Data, Split
 from recdistill.config.export import Export
 from recdistill.config.features import Features
-from recdistill.config.gates import Gates
+from recdistill.config.gates import ITEM_KINDS, KINDS, Gates
 from recdistill.config.monitor import Monitor
 from recdistill.config.recipe import RecipeSection, TermChoice
 from recdistill.config.score import Score
@@ -91,6 +91,15 @@ class Run(Section):
                 context = {"where": where, "kind": kind, "found": str(unknown)}
                 message = "student.{where}: wanted names of {kind}, found {found}"
                 raise PydanticCustomError("unknown_column", message, context)
+        return self
+
+    @model_validator(mode="after")
+    def _slices(self) -> Self:
+        known = {*KINDS, *self.features.titles} - (ITEM_KINDS if self.features.history is None else set())
+        unknown = sorted(set(self.gates.slices) - known)
+        if unknown:
+            message = "gates.slices: wanted features, {kinds} (of items: with features.history), found {found}"
+            raise PydanticCustomError("slices", message, {"kinds": ", ".join(KINDS), "found": ", ".join(unknown)})
         return self
 
     @model_validator(mode="after")

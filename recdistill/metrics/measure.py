@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from recdistill.metrics.agreement import correlation, overlap
 from recdistill.metrics.calibration import expected_calibration_error, log_loss, normalised_entropy
 from recdistill.metrics.ranking import auc, gauc, hit_rate, mrr, ndcg
@@ -19,6 +22,13 @@ HIGHER_IS_BETTER = {
     "teacher_correlation": True,
     "teacher_overlap_at_10": True,
 }
+
+RANKING: dict[str, Callable[[Floats, Rows, Floats], Floats]] = {
+    "auc": auc,
+    "gauc": gauc,
+    "ndcg_at_10": partial(ndcg, k=10),
+}
+"""What gates compare: (logit [N], rows, weights [B, U]) -> [B]."""
 
 
 def measure(logit: Floats, rows: Rows, weight_BU: Floats, teacher: Floats | None = None) -> dict[str, Floats]:
