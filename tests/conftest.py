@@ -75,7 +75,7 @@ def mlflow_uri(_migrated, tmp_path) -> str:
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run the command in this process: (exit status, standard output, standard error)."""
-    from recdistill.cli.main import main as cli
+    from recdistill.cli import main as cli
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, arguments)])

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import make_run
 
-from recdistill.cli.main import main as cli
+from recdistill.cli import main as cli
 from recdistill.pipeline import STEPS
 from recdistill.promotion.registry import open_registry
 

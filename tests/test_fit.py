@@ -227,7 +227,7 @@ import resource, sys
 import torch, torchrec, recdistill.pipeline
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20, used + 600 * 2**20))
-from recdistill.cli.main import main as cli
+from recdistill.cli import main as cli
 sys.argv = ["recdistill", "train-teacher", sys.argv[1], *sys.argv[2:]]
 cli.main()
 """

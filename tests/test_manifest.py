@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import log_table, the_line, write_log
 
-from recdistill.cli.main import main as cli
+from recdistill.cli import main as cli
 from recdistill.data.log import manifest
 from recdistill.data.log.listing import open_log
 from recdistill.data.log.read import batches, read_groups, tables

@@ -19,7 +19,7 @@ from conftest import log_table, make_run, write_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.cli.main import main as cli
+from recdistill.cli import main as cli
 from recdistill.data.inspect import profile as profiles
 from recdistill.data.inspect.counting import ERROR, Counter
 from recdistill.data.inspect.profile import profile
