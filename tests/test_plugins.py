@@ -17,7 +17,7 @@ from recdistill.plugins import GRAMMAR, KINDS, KNOWN_NEEDS, Choice, find, load, 
 from recdistill.types import Batch, Scores
 
 ALL = [pytest.param(plugin, id=f"{kind}/{name}") for kind in GRAMMAR for name, plugin in load_all(kind).items()]
-LEAST = {"objectives": 20, "targets": 9, "selection": 6, "schedules": 8, "history": 4, "interaction": 6, "heads": 3}
+LEAST = {"objectives": 35, "targets": 11, "selection": 8, "schedules": 10, "history": 4, "interaction": 6, "heads": 3}
 
 
 def of(kind):
@@ -93,7 +93,8 @@ def test_settings_are_checked_by_their_annotations_all_at_once():
 
 
 def rows(num_rows=6):
-    teacher = Scores(logit=torch.tensor([-40.0, -1.0, 0.0, 0.5, 2.0, 40.0])[:num_rows], hidden=torch.ones(num_rows, 2))
+    logit = torch.tensor([-40.0, -1.0, 0.0, 0.5, 2.0, 40.0])[:num_rows]
+    teacher = Scores(logit=logit, hidden=torch.ones(num_rows, 2), members=torch.stack([logit + 1, logit - 1], dim=1))
     batch = Batch.example(label=[0.0, 1.0] * (num_rows // 2), request=[0, 0, 0, 1, 1, 2][:num_rows], teacher=teacher)
     return dataclasses.replace(batch, ids=torch.arange(num_rows).unsqueeze(1))
 
@@ -106,6 +107,7 @@ FACTS = Facts(
     row_id=torch.arange(6),
     student=WIDTHS,
     teacher=WIDTHS,
+    num_members=2,
     popularity=Popularity(column=0, counts=torch.arange(1.0, 7.0)),
     item_vectors=torch.eye(6),
     others=dict.fromkeys(("previous_teacher", "previous_student", "first_generation"), ROW_LOGITS),

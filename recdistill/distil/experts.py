@@ -22,9 +22,8 @@ class Experts(nn.Module):
     def __init__(self, own: int, theirs: int, number: int) -> None:
         super().__init__()
         middle = (own + theirs) // 2
-        self.into, self.out = (
-            nn.ModuleList(nn.Linear(a, b) for _ in range(number)) for a, b in _pairs(own, middle, theirs)
-        )
+        self.into, self.into_bias = _layers(number, own, middle)
+        self.out, self.out_bias = _layers(number, middle, theirs)
         self.selector = nn.Linear(theirs, number)
         self.number = number
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -41,9 +40,13 @@ class Experts(nn.Module):
 
     def forward(self, own_NH: Tensor, share_NM: Tensor) -> Tensor:
         """[N, H'] sum_m s_m E_m(h)."""
-        mapped = [out(torch.relu(into(own_NH))) for into, out in zip(self.into, self.out, strict=True)]
-        return (torch.stack(mapped, dim=1) * share_NM.unsqueeze(2)).sum(dim=1)
+        middle_MNH = torch.relu(own_NH @ self.into + self.into_bias)
+        mapped_MNH = middle_MNH @ self.out + self.out_bias
+        return (mapped_MNH * share_NM.T.unsqueeze(2)).sum(dim=0)
 
 
-def _pairs(own: int, middle: int, theirs: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (own, middle), (middle, theirs)
+def _layers(number: int, own: int, other: int) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weights [M, own, other] and biases [M, 1, other] of as many linear layers, drawn as torch draws one."""
+    limit = own**-0.5
+    weight, bias = torch.empty(number, own, other), torch.empty(number, 1, other)
+    return nn.Parameter(weight.uniform_(-limit, limit)), nn.Parameter(bias.uniform_(-limit, limit))

@@ -39,7 +39,7 @@ def facts(
     return Facts(
         base_rate=base_rate(rows),
         epochs=run.student.epochs,
-        row_id=torch.from_numpy(np.sort(rows["row_id"])) if "progress" in needs else torch.zeros(0, dtype=torch.int64),
+        row_id=torch.from_numpy(np.sort(rows["row_id"])) if needs & {"progress", "rows"} else torch.zeros(0).long(),
         student=widths(run, student, needs) if looks else None,
         teacher=teacher,
         popularity=popularity(rows, item_of(run, rows.layout)) if counted else None,

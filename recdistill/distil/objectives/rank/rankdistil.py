@@ -6,8 +6,8 @@ Rows by the teacher's order, K = ceil(share n) of n. A list of one row has loss 
 what is not in the top, so it fights calibration.
 
 Source: Reddi et al., RankDistil: Knowledge Distillation for Ranking (AISTATS 2021), whose aim this is: order in the
-top, low scores below. Its losses were not at hand: the first part is rank.relaxed_ranking's, the second a smooth hinge at 0.
-Differs: their variant that weighs by the teacher's scores is left out.
+top, low scores below. Its losses were not at hand: the first part is rank.relaxed_ranking's, the second a smooth hinge
+at 0. Differs: their variant that weighs by the teacher's scores is left out.
 
 >>> rows = Batch.example(label=[0.0, 0.0, 0.0], request=[8, 8, 8])
 >>> student = Scores(logit=torch.tensor([0.0, math.log(3.0), 0.0]))

@@ -3,8 +3,8 @@
     L_i = alpha / (n_g + G) (sum_{j in g} (cos_ij - cos'_ij)^2 + sum_k (cos(h_i, P_k) - cos(h'_i, P'_k))^2)
         + (1 - alpha) ||h'_i - sum_m s_im E_m(h_i)||^2 / H'
 
-g: the n_g rows of row i's group, that of the expert with its largest share s_i (feature.experts, by which the second
-line is fitted); P_k, P'_k: mean vectors of the G groups that the batch holds. The student is not asked for the relations
+g: the n_g rows of row i's group, that of the expert with its largest share s_i (feature.distillation_experts, by which
+the second line is fitted); P_k, P'_k: mean vectors of the G groups of the batch. The student is not asked for relations
 of rows that have nothing to do with one another, for which it is too small.
 
 Source: Kang et al., Topology Distillation for Recommender System (KDD 2021, arXiv 2106.08700), section 4.2 (HTD), 30

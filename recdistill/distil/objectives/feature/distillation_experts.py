@@ -10,9 +10,9 @@ a row, where theirs has one such loss on the user's and one on the item's vector
 weight does not hang on it.
 
 >>> widths = [Widths(fields=(), field=0, pooled=1, blocks=(n,), hidden=n) for n in (1, 2)]
->>> loss = Experts(Facts(student=widths[0], teacher=widths[1]), number=1).eval()
+>>> loss = DistillationExperts(Facts(student=widths[0], teacher=widths[1]), number=1).eval()
 >>> with torch.no_grad():
-...     _ = [nn_.fill_(2.0) for nn_ in loss.experts.parameters()]  # 2 relu(2 h + 2) + 2 in both places
+...     _ = [weight.fill_(2.0) for weight in loss.parameters()]  # 2 relu(2 h + 2) + 2 in both places
 >>> student = Scores(logit=torch.zeros(1), hidden=torch.tensor([[0.5]]))
 >>> teacher = Scores(logit=torch.zeros(1), hidden=torch.tensor([[8.0, 5.0]]))
 >>> loss(student, teacher, Batch.example(label=[1.0])).detach()  # (0^2 + 3^2) / 2
@@ -24,21 +24,21 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from recdistill.distil import experts
+from recdistill.distil.experts import Experts
 from recdistill.distil.facts import Facts
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden"}
 
 
-class Experts(nn.Module):
+class DistillationExperts(nn.Module):
     """number: of experts."""
 
     def __init__(self, facts: Facts, *, number: Annotated[int, Field(ge=1)] = 30) -> None:
         super().__init__()
         assert facts.student is not None
         assert facts.teacher is not None
-        self.experts = experts.Experts(facts.student.hidden, facts.teacher.hidden, number)
+        self.experts = Experts(facts.student.hidden, facts.teacher.hidden, number)
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
         """[N] loss per row."""
