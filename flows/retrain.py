@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,8 +23,12 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from flows.lines import show_own_lines
+from flows.reconcile import announce
+from flows.windows import WindowsFailed, retrained_windows, windows_status
 from recdistill.config.load import load
 from recdistill.config.run import Run
+from recdistill.config.sections import utc
 from recdistill.metrics.bootstrap import cell
 from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.pipeline import Inputs, Step, plain_call, run_all
@@ -49,7 +52,6 @@ between two Python instructions and leaves nothing; in another thread Prefect ca
 RETRIES = 2
 BACKOFF_S = 15.0
 """Before the first retry, on average; then twice as long."""
-_NOISY = ("torchrec", "torch", "alembic", "mlflow", "onnxscript", "onnx_ir")
 
 Override = Annotated[str, Field(pattern=r"^[^=\s]+=")]
 
@@ -67,6 +69,13 @@ class RetrainParameters(BaseModel):
     end: datetime | None = Field(
         default=None, description="Rows before this instant (no zone: UTC); empty takes the config's"
     )
+    window: datetime | None = Field(
+        default=None,
+        description="With `windows` in the config: the window that ends at this instant (no zone: UTC), whatever is "
+        "due; empty retrains every window that is due and not done yet, oldest first",
+    )
+    full: bool = Field(default=False, description="Train that window from fresh weights, whatever its turn")
+    again: bool = Field(default=False, description="Do that window anew if it is done, on what the log holds now")
     window_days: int | None = Field(
         default=None,
         ge=1,
@@ -74,12 +83,10 @@ class RetrainParameters(BaseModel):
         "late or repeated run keeps; empty takes start and end, or the config's",
     )
 
-    @field_validator("start", "end")
+    @field_validator("start", "end", "window")
     @classmethod
     def _in_utc(cls, value: datetime | None) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return utc(value)
 
     @model_validator(mode="after")
     def _one_window(self) -> Self:
@@ -87,6 +94,10 @@ class RetrainParameters(BaseModel):
             raise ValueError("wanted start or window_days, found both; leave one empty")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise ValueError(f"wanted start before end, found {self.start} and {self.end}")
+        if self.window is not None and (self.start or self.end or self.window_days):
+            raise ValueError("wanted window, or start, end and window_days, found both; leave one empty")
+        if (self.full or self.again) and self.window is None:
+            raise ValueError("wanted window beside full and again, found none; say which")
         return self
 
     def all_overrides(self, scheduled: datetime) -> list[str]:
@@ -113,13 +124,13 @@ class GatesFailed(RuntimeError):
         super().__init__(f"{found['model']} version {found['version']} is not promoted: {why} ({found['run_dir']})")
 
 
-@flow(name="retrain", retries=0, persist_result=False)
+@flow(name="retrain", retries=0, persist_result=False, on_running=[announce])
 def retrain(parameters: RetrainParameters) -> dict[str, Any] | State[Any]:
     """From the log to a promoted student; its result. Failed where a gate says no, or config or data are wrong."""
     try:
         return retrained(parameters)
     except Exception as error:  # returned: what a flow raises, Prefect pickles, whatever persist_result says
-        if isinstance(error, BadInput | GatesFailed):
+        if isinstance(error, BadInput | GatesFailed | WindowsFailed):
             return Failed(message=str(error), data=error)
         get_run_logger().exception("not foreseen")
         return Failed(message=f"{type(error).__name__}: {error}", data=error)
@@ -127,8 +138,10 @@ def retrain(parameters: RetrainParameters) -> dict[str, Any] | State[Any]:
 
 def retrained(parameters: RetrainParameters) -> dict[str, Any]:
     """The work of the flow: its result, after the artifact that shows it; GatesFailed where a gate says no."""
-    _hush()
+    show_own_lines()
     run = load(parameters.config, parameters.all_overrides(runtime.flow_run.scheduled_start_time))
+    if run.windows is not None:
+        return retrained_windows(run, parameters.window, task_call, full=parameters.full, again=parameters.again)
     window = f"rows from {run.data.start or 'the first'} to {run.data.end or 'the last'}"
     get_run_logger().info("%s: %s; files in %s", run.name, window, run.folder)
     done = run_all(run, call=task_call)
@@ -137,13 +150,6 @@ def retrained(parameters: RetrainParameters) -> dict[str, Any]:
     if found["verdict"] != "PASS":
         raise GatesFailed(found)
     return found
-
-
-def _hush() -> None:
-    """The steps' own lines and no others: a worker's root logger would pass on every library's."""
-    logging.getLogger("recdistill").setLevel(logging.INFO)
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def task_call(step: Step, run: Run, inputs: Inputs, final: Path, key: str) -> None:
@@ -204,17 +210,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=str(retrain.description))
     parser.add_argument("config", help="a YAML file, such as configs/demo.yaml")
     parser.add_argument("overrides", nargs="*", help="section.field=value")
+    parser.add_argument("--window", type=_instant, help="only the window that ends then (UTC)")
+    parser.add_argument("--full", action="store_true", help="train that window from fresh weights")
+    parser.add_argument("--again", action="store_true", help="do that window anew if it is done")
     asked = parser.parse_args(arguments)
+    if (asked.full or asked.again) and asked.window is None:
+        parser.error("wanted --window beside --full and --again")
     try:  # unchecked parameters: load finds the same faults and says them as the command line does
-        found = retrain(RetrainParameters.model_construct(config=asked.config, overrides=asked.overrides))
-    except GatesFailed as failure:
+        found = retrain(RetrainParameters.model_construct(**vars(asked)))
+    except (GatesFailed, WindowsFailed) as failure:
         found = failure.found
     except BadInput as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return 2
     assert isinstance(found, dict)
+    if "windows" in found:
+        print(json.dumps(found))
+        return windows_status(found)
     print(tables(found), json.dumps(found), sep="\n")
     return 0 if found["verdict"] == "PASS" else 1
+
+
+def _instant(text: str) -> datetime | None:
+    return utc(datetime.fromisoformat(text))
 
 
 if __name__ == "__main__":

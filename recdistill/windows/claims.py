@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from recdistill.files import read_json, write_json
+from recdistill.tracking.owner import living
 
 LEASE_S = 90.0
 _LOOK_S = 0.5
@@ -33,12 +34,7 @@ class Owner:
     @property
     def is_dead(self) -> bool | None:
         """Whether the process is gone; None of one on another host, which only its lease tells about."""
-        if self.host != socket.gethostname():
-            return None
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1
-        except psutil.NoSuchProcess:
-            return True
+        return living(self.pid, self.started) is None if self.host == socket.gethostname() else None
 
 
 class Lost(RuntimeError):

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def _log(run: Run) -> Held:
 def catch_up(run: Run, call: Call = plain_call) -> list[Record]:
     """Retrain every window that is due and not accounted for, oldest first; their records, and of those skipped.
 
-    Where nothing is due, the newest window's record alone. A window is not begun before all that are older are
-    accounted for: while one of them waits for a partition, so do those after it.
+    A window is not begun before all that are older are accounted for: while one waits for a partition, so do those
+    after it.
     """
     did: list[Record] = []
     while (account := _next(run)) is not None:
@@ -79,8 +80,18 @@ def catch_up(run: Run, call: Call = plain_call) -> list[Record]:
             did.append(open_ledger(run).write(account.window, state="skipped", problems=said))
         else:
             did.append(retrain_window(run, account.window, call))
-    known = [account.record for account in accounts(run) if account.record is not None]
-    return did or known[-1:]
+    return did
+
+
+def window_ending(run: Run, end: datetime) -> Window:
+    """BadInput where the log does not reach the end of such a window."""
+    known = [account.window for account in accounts(run)]
+    found = next((window for window in known if window.end == end), None)
+    if found is None:
+        names = ", ".join(window.name for window in known[-5:]) or "none"
+        remedy = "`recdistill windows` lists them"
+        raise BadInput(problem("window", wanted=f"the end of one, as in {names}", found=f"{end}", remedy=remedy))
+    return found
 
 
 def _next(run: Run) -> Account | None:
@@ -151,7 +162,7 @@ def _retrain(run: Run, window: Window, ledger: Ledger, call: Call, mine: Claim, 
 def _cost(run: Run, window: Window, ledger: Ledger, plan: Plan, own: Run, call: Call) -> dict[str, Any] | None:
     """On the window of a periodic full training, what a warm start would have done; None on others."""
     assert run.windows is not None
-    if not plan.full or plan.train_from is None or run.windows.full_every == 1:
+    if not plan.full or plan.train_from is None or run.windows.full_every == 1 or run.data.pairs is not None:
         return None
     full = run_all(own, call, until="evaluate")
     root = Path(own.folder)
