@@ -12,9 +12,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
-from prefect.states import Crashed, Scheduled, State
+from prefect.states import Crashed, Scheduled
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.lines import show_own_lines
@@ -43,7 +43,7 @@ class ReconcileParameters(BaseModel):
 def announce(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     """The on_running hook of every flow here: which process does the run, so that its death can be told."""
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(flow_run.id, this_process())
+        client.update_flow_run_labels(flow_run.id, {**this_process()})
 
 
 def reconciled(*, stale_s: float, resume: bool) -> dict[str, list[str]]:

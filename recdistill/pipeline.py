@@ -13,7 +13,15 @@ from recdistill.code import code_digest
 from recdistill.config.run import Run
 from recdistill.data import prepare
 from recdistill.data.log.listing import Log
+from recdistill.pairs import evaluate as pairs_evaluate
+from recdistill.pairs import export as pairs_export
+from recdistill.pairs import prepare as pairs_prepare
+from recdistill.pairs import student as pairs_student
+from recdistill.pairs import teacher as pairs_teacher
+from recdistill.problems import BadInput, problem
 from recdistill.promotion import decide, promote
+from recdistill.report.write import keep_report
+from recdistill.tracking.live import watched
 from recdistill.train.engine.snapshot_folders import forget
 from recdistill.train.progress import logger
 from recdistill.train.students import student
@@ -28,36 +36,67 @@ class Step:
     """One step: reads the folders of other steps, writes its own. What it depends on makes its key.
 
     sections: the config that it reads. outside: what it reads beyond files, as JSON. holds: whether what it did outside
-    is still so; where not, it is done again.
+    is still so; where not, it is done again. pairs: the body of a run with data.pairs; None where it is the same.
     """
 
     name: str
     body: Body
+    pairs: Body | None = None
     reads: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
     outside: Callable[[Run, Inputs], Any] | None = None
     holds: Callable[[Run, Path], bool] | None = None
 
+    def of(self, run: Run) -> Body:
+        """What it does for a run of this shape."""
+        return self.body if self.pairs is None or run.data.pairs is None else self.pairs
+
 
 STEPS = (
-    Step(name="prepare", body=prepare.prepare, sections=("data", "features"), outside=prepare.grown),
+    Step(
+        name="prepare",
+        body=prepare.prepare,
+        pairs=pairs_prepare.prepare,
+        sections=("data", "features"),
+        outside=prepare.grown,
+    ),
     Step(
         name="train_teacher",
         body=teacher.train_teacher,
+        pairs=pairs_teacher.train_teacher,
         reads=("prepare",),
         sections=("teacher", "seed", "device", "threads"),
         outside=warm.begun_from,
     ),
-    Step(name="score", body=score.score, reads=("prepare", "train_teacher"), sections=("score",)),
+    Step(
+        name="score",
+        body=score.score,
+        pairs=pairs_teacher.score,
+        reads=("prepare", "train_teacher"),
+        sections=("score",),
+    ),
     Step(
         name="distil",
         body=student.distil,
+        pairs=pairs_student.distil,
         reads=("prepare", "train_teacher", "score"),
         sections=("student", "recipe", "seed", "device", "threads"),
         outside=student.outside,
     ),
-    Step(name="export", body=export.export, reads=("prepare", "distil"), sections=("export",)),
-    Step(name="evaluate", body=evaluate.evaluate, reads=("prepare", "score", "export"), sections=("evaluate",)),
+    Step(
+        name="export",
+        body=export.export,
+        pairs=pairs_export.export,
+        reads=("prepare", "distil"),
+        sections=("export",),
+    ),
+    Step(
+        name="evaluate",
+        body=evaluate.evaluate,
+        pairs=pairs_evaluate.evaluate,
+        reads=("prepare", "score", "export"),
+        sections=("evaluate",),
+    ),
     Step(
         name="decide",
         body=decide.decide,
@@ -86,7 +125,7 @@ class Done:
 def plain_call(step: Step, run: Run, inputs: Inputs, final: Path, key: str) -> None:
     """Do one step: its folder appears whole or not at all."""
     with files.whole_folder(final, {"step": step.name, "key": key}) as out:
-        step.body(run, inputs, out)
+        step.of(run)(run, inputs, out)
 
 
 Call = Callable[[Step, Run, Inputs, Path, str], None]
@@ -100,7 +139,7 @@ def run_all(run: Run, call: Call = plain_call, until: str = "publish") -> Done:
     writes = run.data.negatives is not None  # opening such a log writes it
     log = None if writes else prepare.open_checked(run)
     root = Path(run.folder)
-    with files.only_one(root):
+    with files.only_one(root), watched(run):
         files.sweep(root)
         log = log or prepare.open_checked(run)
         folders: dict[str, Path] = {}
@@ -117,7 +156,19 @@ def run_all(run: Run, call: Call = plain_call, until: str = "publish") -> Done:
             did.append(step.name)
         if not did:
             logger.info("nothing to do: every step up to %s is up to date in %s", until, root)
+        if until == STEPS[-1].name:
+            keep_report(run, folders)
         return Done(folders=folders, did=tuple(did))
+
+
+def finished(run: Run) -> dict[str, Path]:
+    """The folders of all steps. BadInput where one has still to be done."""
+    return run_all(run, call=_refuse).folders
+
+
+def _refuse(step: Step, run: Run, inputs: Inputs, final: Path, key: str) -> None:
+    remedy = "do `recdistill run` with the same settings first"
+    raise BadInput(problem(run.folder, wanted="a finished run", found=f"{step.name} still to be done", remedy=remedy))
 
 
 def prepared(run: Run, log: Log) -> Path | None:
@@ -145,7 +196,7 @@ def _key(step: Step, run: Run, inputs: Inputs, log: Log) -> str:
             "settings": run.section(*step.sections),
             "upstream": {name: about["key"] for name, about in upstream.items() if about is not None},
             "data": None if step.reads else log.fingerprint,
-            "code": code_digest(Path(inspect.getfile(step.body)), *plugins),
+            "code": code_digest(Path(inspect.getfile(step.of(run))), *plugins),
             "outside": None if step.outside is None else step.outside(run, inputs),
         }
     )

@@ -28,7 +28,7 @@ def steps(tmp_path):
     rows = {name: {"rows": 10} for name in ("train", "valid", "test")}
     files = {
         "evaluate/report.json": report,
-        "decide/decision.json": {"verdict": "PASS"},
+        "decide/decision.json": {"verdict": "PASS", "gates": []},
         "prepare/data.json": {"source": "log", "fingerprint": "f" * 64, "windows": {"start": 0, "end": 9}, **rows},
         "train_teacher/teacher.json": {"parameters": 10, "device": "cpu", "curve": []},
         "distil/students.json": {"parameters": 1, "curves": {"student": [], "control": []}},

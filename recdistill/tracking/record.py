@@ -13,6 +13,9 @@ from recdistill.files import read_json
 from recdistill.promotion.gate_table import log_gates
 from recdistill.promotion.registry import Registry, experiment_id
 from recdistill.promotion.seeds import log_seeds
+from recdistill.tracking.deliver import deliver
+from recdistill.tracking.early import KEY, identity, points_there, unfinished
+from recdistill.tracking.owner import this_process
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -28,7 +31,9 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
     RUNNING for the caller to end.
     """
     experiment = experiment_id(registry.client, run.experiment, artifacts_of(run))
-    parent = find_or_create(registry, experiment, key, run.name, parent=None)
+    deliver(Path(run.folder))
+    live = identity(run)
+    parent = find_or_create(registry, experiment, key, run.name, parent=None, live=live)
     report = read_json(inputs["evaluate"] / "report.json")
     decision = read_json(inputs["decide"] / "decision.json")
     exported = read_json(inputs["export"] / "export.json")
@@ -40,8 +45,10 @@ def log_run(run: Run, registry: Registry, inputs: Mapping[str, Path], key: str) 
     _log(registry, parent, _flat(run.model_dump(mode="json")), points, at)
     registry.client.set_tag(parent.info.run_id, "verdict", decision["verdict"])
     for name, params, metrics in _children(run, inputs, report):
-        child = find_or_create(registry, experiment, f"{key}-{name}", name, parent=parent.info.run_id)
-        _log(registry, child, params, metrics, at)
+        whose = {"parent": parent.info.run_id, "live": f"{live}-{name}"}
+        child = find_or_create(registry, experiment, f"{key}-{name}", name, **whose)
+        there = points_there(registry, child)
+        _log(registry, child, params, [point for point in metrics if (point[0], point[2]) not in there], at)
         registry.client.set_terminated(child.info.run_id)
     run_id = parent.info.run_id
     for path in (
@@ -64,15 +71,21 @@ def artifacts_of(run: Run) -> str | None:
     return Path(run.registry.artifacts).resolve().as_uri()
 
 
-def find_or_create(registry: Registry, experiment: str, key: str, name: str, *, parent: str | None) -> MlflowRun:
-    """The run that carries a key, made where there is none."""
-    found = registry.client.search_runs([experiment], f"tags.`recdistill.key` = '{key}'", max_results=1)
+def find_or_create(
+    registry: Registry, experiment: str, key: str, name: str, *, parent: str | None, live: str | None = None
+) -> MlflowRun:
+    """The run that carries a key; else the one opened early as `live`, which gets it; else a new one."""
+    found = registry.client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
     if found:
         return found[0]
-    tags = {"recdistill.key": key, "recdistill.version": __version__}
-    if parent is not None:
-        tags["mlflow.parentRunId"] = parent
-    return registry.client.create_run(experiment, tags=tags, run_name=name)
+    early = None if live is None else unfinished(registry, experiment, live)
+    if early is None:
+        tags = {KEY: key, "recdistill.version": __version__, **this_process()}
+        if parent is not None:
+            tags["mlflow.parentRunId"] = parent
+        return registry.client.create_run(experiment, tags=tags, run_name=name)
+    registry.client.set_tag(early.info.run_id, KEY, key)
+    return registry.client.get_run(early.info.run_id)
 
 
 def _log(registry: Registry, run: MlflowRun, params: Mapping[str, Any], points: Iterable[Point], at: int) -> None:

@@ -12,6 +12,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 logger = logging.getLogger("recdistill")
 
+curves = logging.getLogger("recdistill.curves")
+"""Every check of a training, its title as message and itself as the record's `check`; for handlers, not for people."""
+curves.setLevel(logging.INFO)
+curves.propagate = False
+
 
 class Bar:
     """Rows done, rows/s, loss and time left; says nothing where it has no Progress to draw on."""

@@ -23,7 +23,7 @@ from recdistill.train.engine.state import State
 from recdistill.train.engine.stop import Stop
 from recdistill.train.engine.update import Update
 from recdistill.train.engine.watchdog import Watchdog
-from recdistill.train.progress import bar, logger
+from recdistill.train.progress import bar, curves, logger
 from recdistill.types import Batch
 
 Losses = Callable[[Batch, float], Mapping[str, Tensor]]
@@ -40,12 +40,14 @@ def train(
     weights: Callable[[], Weights],
     snapshots: Snapshots | None = None,
     progressive: Progressive | None = None,
+    measure: str = "auc",
 ) -> Trained:
     """Minimise losses(batch, progress)["loss"]; progress runs from 0 to 1 over all epochs.
 
     optimisers: the first is of the dense layers, any others of tables, those of TorchRec's fused kind among them.
     weights() is called at every check that is the best so far and must return copies; with snapshots it is not asked.
     snapshots: what to go on from and back to. progressive: given to train in one pass; `losses` feeds it.
+    measure: what valid_auc takes, for the log.
     BadInput where training breaks and cannot go back: weights that are not finite are never returned.
     """
     course = Course(settings, batches.num_rows, one_pass=progressive is not None)
@@ -80,7 +82,7 @@ def train(
                             meter.take() * batches.world, loss=meter.mean("loss"), rows_per_s=meter.rows_per_s
                         )
                     if is_check:
-                        _check(title, state, keeper, valid_auc)
+                        _check(title, state, keeper, valid_auc, measure)
                     if is_snapshot:
                         keeper.save(state)
                 except Broken as broken:
@@ -102,7 +104,9 @@ def _note(course: Course, meter: Meter, guard: Guard, named: Mapping[str, Tensor
         guard.note(course.step, named["loss"], turn.batch)
 
 
-def _check(title: str, state: State, keeper: InMemory | Snapshots, valid_auc: Callable[[], float]) -> None:
+def _check(
+    title: str, state: State, keeper: InMemory | Snapshots, valid_auc: Callable[[], float], measure: str
+) -> None:
     """Take the validation AUC and keep the weights where they are to be kept."""
     course, meter = state.course, state.meter
     with state.update.averaged():
@@ -120,7 +124,8 @@ def _check(title: str, state: State, keeper: InMemory | Snapshots, valid_auc: Ca
         if wanted := course.checked(check):
             course.kept = keeper.keep(course.step)
     meter.reset()
-    _say(title, course, check, kept=wanted)
+    _say(title, course, check, kept=wanted, measure=measure)
+    curves.info(title, extra={"check": check})
 
 
 def _rewind(broken: Broken, title: str, state: State, keeper: InMemory | Snapshots) -> None:
@@ -150,15 +155,16 @@ def _trained(title: str, state: State, keeper: InMemory | Snapshots) -> Trained:
     )
 
 
-def _say(title: str, course: Course, check: Check, *, kept: bool) -> None:
+def _say(title: str, course: Course, check: Check, *, kept: bool, measure: str) -> None:
     parts = [f"{name} {value:.4f}" for name, value in check.losses.items()]
     parts += [] if check.progressive_auc is None else [f"progressive auc {check.progressive_auc:.4f}"]
     logger.info(
-        "%s: epoch %.4g of %d, %s, valid auc %.4f%s, %s rows/s, %.0f s",
+        "%s: epoch %.4g of %d, %s, valid %s %.4f%s, %s rows/s, %.0f s",
         title,
         check.epoch,
         course.settings.epochs,
         ", ".join(parts),
+        measure,
         check.valid_auc,
         " (best)" if kept else "",
         f"{check.rows_per_s:,.0f}",
