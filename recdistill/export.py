@@ -17,14 +17,14 @@ from recdistill.ship.cost import cost
 from recdistill.ship.parity import Replayed, difference, replayed_rows
 from recdistill.ship.quantise import quantise, refuse_not_finite, sizes, table_bits
 from recdistill.ship.write_bundle import bundle_bytes, bundle_name, write_bundle
-from recdistill.train.device import pin_threads
+from recdistill.train.device import ready_process
 from recdistill.train.progress import logger
 from recdistill.train.students.student import ARMS, Arm, open_student
 
 
 def export(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     """Write ARM-SEED/ bundles and export.json with the largest difference between torch and bundle on raw rows."""
-    pin_threads(run.threads)
+    ready_process(run.threads)
     encoder = Encoder.open(inputs["prepare"] / "encoder")
     replayed = replayed_rows(run, inputs, encoder)
     students = read_json(inputs["distil"] / "students.json")

@@ -18,7 +18,7 @@ from recdistill.data.random_rows import random_rows
 from recdistill.data.split import SPLITS
 from recdistill.data.store import Rows, open_rows, record_type
 from recdistill.pipeline import prepared
-from recdistill.train.device import choose_device, pin_threads
+from recdistill.train.device import choose_device, ready_process
 from recdistill.train.teachers.fit import build_teacher
 from recdistill.train.teachers.flops import DenseCost, dense_cost
 from recdistill.train.teachers.memory import Need, needs, state_bytes
@@ -120,7 +120,7 @@ def plan_run(run: Run, *, probe: bool) -> Plan:
     All that is written is temporary. BadInput for what is wrong with the config or the log, and for tables that do not
     fit.
     """
-    pin_threads(run.threads)
+    ready_process(run.threads)
     with tempfile.TemporaryDirectory(prefix="recdistill-plan-") as scratch:
         is_drawn = run.data.negatives is not None  # opening such a log writes it, and prepare's own is not known by now
         log = open_checked(run.model_copy(update={"root": scratch}) if is_drawn else run)

@@ -22,7 +22,7 @@ from recdistill.data.split import SPLITS
 from recdistill.data.store import ROWS, Rows, open_rows
 from recdistill.files import digest, manifest, read_json
 from recdistill.problems import BadInput, problem
-from recdistill.train.device import choose_device, pin_threads, use_bf16
+from recdistill.train.device import choose_device, ready_process, use_bf16
 from recdistill.train.predict import num_passes, passes
 from recdistill.train.progress import logger
 from recdistill.train.teachers.folds import OUT_OF_FOLD, fold_of
@@ -38,7 +38,7 @@ def score(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
 
     Segments that were written when a run was killed are kept; metadata: teacher, data and encoder digests.
     """
-    pin_threads(run.threads)
+    ready_process(run.threads)
     if run.teacher.num_processes > 1:
         launch(__name__, run, inputs, out)
         return

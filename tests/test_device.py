@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recdistill.problems import BadInput
-from recdistill.train.device import choose_device, pin_threads, use_bf16
+from recdistill.train.device import choose_device, ready_process, use_bf16
 
 CPU = torch.device("cpu")
 
@@ -35,9 +35,9 @@ def test_bf16_is_on_where_the_device_multiplies_in_it(monkeypatch, native):
 def test_threads_are_left_alone_unless_told():
     before = torch.get_num_threads()
     try:
-        pin_threads(None)
+        ready_process(None)
         assert torch.get_num_threads() == before
-        pin_threads(2)
+        ready_process(2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from recdistill.config.run import Run
 from recdistill.data.store import open_rows
 from recdistill.files import read_json, whole_folder, write_json
 from recdistill.problems import BadInput
-from recdistill.train.device import choose_device, pin_threads
+from recdistill.train.device import choose_device, ready_process
 from recdistill.train.predict import predict
 from recdistill.train.progress import logger
 from recdistill.train.students.look_ups import look_ups
@@ -24,7 +24,7 @@ from recdistill.train.students.student import fit_student
 
 def work(arm: Arm, seed: int, inputs: dict[str, Path], final: Path) -> None:
     """Train, score the test window, write logits.npy and result.json under `final`, whole or not at all."""
-    pin_threads(arm.run.threads)
+    ready_process(arm.run.threads)
     began = time.perf_counter()
     trained = fit_student(arm.run, inputs, arm.run.recipe, seed, arm=arm.kind)
     seconds = time.perf_counter() - began

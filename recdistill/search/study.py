@@ -21,7 +21,7 @@ from recdistill.search.report import CHOSEN, CSV, PLOT, Budget, plot, table_of, 
 from recdistill.search.space import Space, first_choice, settings, space_of
 from recdistill.search.trial import outcome
 from recdistill.ship.parity import Replayed, replayed_rows
-from recdistill.train.device import pin_threads
+from recdistill.train.device import ready_process
 from recdistill.train.progress import logger
 
 _OUTCOME, _CHOICE, _OVERRUN = "outcome", "choice", "overrun"
@@ -44,7 +44,7 @@ def search(run: Run, budget: Budget, trials: int, candidates: int = 500) -> Foun
     is timed. Writes trials.csv, pareto.svg and chosen.yaml: the best AUC on the validation window that fits. BadInput
     where none does.
     """
-    pin_threads(run.threads)
+    ready_process(run.threads)
     folders = run_all(run, until="score").folders
     encoder = Encoder.open(folders["prepare"] / "encoder")
     space = space_of(run, encoder.layout)

@@ -1,4 +1,4 @@
-"""Where a run computes, with how many threads, and whether in bf16."""
+"""Where a run computes, with how many threads and which memory, and whether in bf16."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from recdistill.heap import keep_freed_memory
 from recdistill.problems import BadInput, problem
 
 
@@ -26,7 +27,8 @@ def use_bf16(wanted: Literal["auto", "on", "off"], device: torch.device) -> bool
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def pin_threads(wanted: int | None) -> None:
-    """Give torch this many CPU threads; None leaves its default."""
-    if wanted is not None:
-        torch.set_num_threads(wanted)
+def ready_process(threads: int | None) -> None:
+    """Give torch so many CPU threads, None its default, and let this process keep the memory that a step frees."""
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)

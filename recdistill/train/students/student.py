@@ -22,7 +22,7 @@ from recdistill.distil.lesson import Lesson
 from recdistill.distil.recipe import Recipe
 from recdistill.files import write_json
 from recdistill.models.build import Ranker
-from recdistill.train.device import choose_device, pin_threads
+from recdistill.train.device import choose_device, ready_process
 from recdistill.train.engine.course import Trained
 from recdistill.train.engine.loop import train
 from recdistill.train.predict import auc_on, load_weights, save_weights
@@ -58,7 +58,7 @@ def distil(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
 
     The student that ships is the seed of the best validation AUC.
     """
-    pin_threads(run.threads)
+    ready_process(run.threads)
     save_weights(_counts(run, open_rows(inputs["prepare"], "train")), out / _COUNTS)
     trained: dict[Arm, list[Trained]] = {"student": [], "control": []}
     for number in range(run.student.seeds):

@@ -18,7 +18,7 @@ from recdistill.config.teacher import Teacher
 from recdistill.data.store import open_rows
 from recdistill.files import digest, manifest, read_json, sweep, whole_folder, write_json
 from recdistill.problems import BadInput, problem
-from recdistill.train.device import choose_device, pin_threads, use_bf16
+from recdistill.train.device import choose_device, ready_process, use_bf16
 from recdistill.train.engine.snapshot_folders import SNAPSHOTS, follow
 from recdistill.train.predict import load_weights, predict, save_weights, weights_name
 from recdistill.train.progress import logger
@@ -71,7 +71,7 @@ def train_teacher(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     Beside them fold-NUMBER.safetensors of every teacher that did not see a part of the train window. A member's weights
     are those of its best validation AUC. Members that were finished when a run was killed are kept.
     """
-    pin_threads(run.threads)
+    ready_process(run.threads)
     if run.teacher.num_processes > 1:
         launch(__name__, run, inputs, out)
         return

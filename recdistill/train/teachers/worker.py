@@ -16,7 +16,7 @@ import psutil
 from recdistill.config.run import Run
 from recdistill.files import read_json, write_json
 from recdistill.problems import BadInput
-from recdistill.train.device import choose_device, pin_threads
+from recdistill.train.device import choose_device, ready_process
 from recdistill.train.progress import logger
 from recdistill.train.teachers.launch import problems_of
 from recdistill.train.teachers.shard import World, world
@@ -40,7 +40,7 @@ def work(body: Body) -> None:
     logger.setLevel(about["level"] if os.environ["RANK"] == "0" else logging.WARNING)
     run = Run.model_validate(about["run"])
     inputs = {name: Path(path) for name, path in about["inputs"].items()}
-    pin_threads(run.threads)
+    ready_process(run.threads)
     try:
         with world(choose_device(run.device)) as here:
             body(run, inputs, Path(about["out"]), here)
