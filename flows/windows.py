@@ -23,8 +23,8 @@ class WindowsFailed(RuntimeError):
 
     def __init__(self, found: dict[str, Any]) -> None:
         self.found = found
-        wrong = [record for record in found["windows"] if _status(record)]
-        super().__init__("; ".join(f"window {record['window']}: {_why(record)}" for record in wrong))
+        wrong = [record for each in found["windows"] if (record := Record(**each)).status]
+        super().__init__("; ".join(f"window {record.window}: {_why(record)}" for record in wrong))
 
 
 def retrained_windows(run: Run, window: datetime | None, call: Call, *, full: bool, again: bool) -> dict[str, Any]:
@@ -49,19 +49,13 @@ def retrained_windows(run: Run, window: datetime | None, call: Call, *, full: bo
 
 def windows_status(found: Mapping[str, Any]) -> int:
     """0 where all are done and passed or skipped, 1 where a gate said no, 2 where data were refused or a run broke."""
-    return max((_status(record) for record in found["windows"]), default=0)
+    return max((Record(**record).status for record in found["windows"]), default=0)
 
 
-def _status(record: Mapping[str, Any]) -> int:
-    if record["state"] in ("refused", "failed"):
-        return 2
-    return int(record["state"] == "done" and record["result"]["verdict"] == "FAIL")
-
-
-def _why(record: Mapping[str, Any]) -> str:
-    if record["state"] != "done":
-        return f"{record['state']}: {'; '.join(record['problems'])}"
-    gates = [gate for gate in record["result"]["gates"] if gate["verdict"] == "FAIL"]
+def _why(record: Record) -> str:
+    if record.result is None:
+        return f"{record.state}: {'; '.join(record.problems)}"
+    gates = [gate for gate in record.result["gates"] if gate["verdict"] == "FAIL"]
     return "not promoted: " + "; ".join(f"{g['name']}: wanted {g['wanted']}, found {g['found']}" for g in gates)
 
 

@@ -21,6 +21,7 @@ from recdistill.cli.search import search_commands
 from recdistill.cli.serve import serve_commands
 from recdistill.cli.ship import ship_commands
 from recdistill.cli.stack import reconcile_commands, stack_commands
+from recdistill.cli.windows import window_commands
 
 if TYPE_CHECKING:
     pass
@@ -43,6 +44,7 @@ app.add_typer(search_commands)
 app.add_typer(ship_commands)
 app.add_typer(stack_commands, name="stack")
 app.add_typer(reconcile_commands)
+app.add_typer(window_commands)
 
 STEP_NAMES = ("prepare", "train_teacher", "score", "distil", "export", "evaluate", "decide", "publish")
 

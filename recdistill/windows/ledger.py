@@ -54,6 +54,11 @@ class Record:
     def verdict(self) -> str:
         return "" if self.result is None else str(self.result["verdict"])
 
+    @property
+    def status(self) -> int:
+        """As an exit status: 0 where it passed or was skipped, 1 where a gate said no, 2 otherwise."""
+        return 2 if self.state in ("refused", "failed") else int(self.verdict == "FAIL")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
