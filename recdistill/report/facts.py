@@ -14,6 +14,7 @@ from recdistill.bundle import open_bundle
 from recdistill.config.run import Run
 from recdistill.data.store import open_rows
 from recdistill.data.watch.drift import drift_files
+from recdistill.evaluate import SCORES
 from recdistill.files import read_json
 from recdistill.report.changes import Changes, since_champion
 from recdistill.report.judged import Judged, open_judged
@@ -27,6 +28,7 @@ NUM_CANDIDATES = 100
 class Facts:
     """A run. The JSON files by the step that wrote them; drift: the lines of drift.parquet, none where there is none.
 
+    judged: None of a run whose evaluation keeps no scores by row, as that of pairs.
     latency: of the student that ships, measured as this was read. changes: since the champion that the candidate
     faced, None where it faced none, or why they cannot be told.
     """
@@ -41,7 +43,7 @@ class Facts:
     decision: dict[str, Any]
     published: dict[str, Any]
     drift: list[dict[str, Any]]
-    judged: Judged
+    judged: Judged | None
     latency: Latency
     changes: Changes | str | None
 
@@ -74,7 +76,7 @@ def read_facts(run: Run, folders: Mapping[str, Path]) -> Facts:
         decision=decision,
         published=published,
         drift=_drift(folders["prepare"]),
-        judged=open_judged(run, folders),
+        judged=open_judged(run, folders) if (folders["evaluate"] / SCORES).is_file() else None,
         latency=_latency(folders, exported["shipped"]),
         changes=None if faced is None else since_champion(run, published["run_id"], int(faced["version"])),
     )

@@ -95,8 +95,8 @@ def by_popularity(bands: Sequence[Band], of: str, label: str, *, rows_too: bool 
     return drawn
 
 
-def learning(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Drawing:
-    """AUC on the validation window by epoch; a line per seed. curves: model -> its trainings -> their checks."""
+def learning(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str) -> Drawing:
+    """Quality on the validation window by epoch; a line per seed. curves: model -> its trainings -> their checks."""
     with drawing() as drawn:
         axes = drawn.axes
         for model, trainings in curves.items():
@@ -104,7 +104,7 @@ def learning(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Dra
                 label = model if number == 0 else None
                 _curve(axes, model, [c["epoch"] for c in checks], [c["valid_auc"] for c in checks], label, "-")
         axes.set_xlabel("epoch")
-        axes.set_ylabel("AUC, validation window")
+        axes.set_ylabel(f"{metric}, validation window")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _legend(axes)
     return drawn

@@ -63,7 +63,7 @@ def lineage(facts: Facts) -> Section:
 
 def _counts(facts: Facts, window: str) -> tuple[str, str]:
     rows, positives = facts.data[window]["rows"], facts.data[window]["positives"]
-    return f"{rows:,}", f"{positives / rows:.2%}"
+    return f"{rows:,}", f"{positives / max(1, rows):.2%}"
 
 
 def _step(name: str, folder: Path) -> list[str]:

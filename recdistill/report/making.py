@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from recdistill.report import figures
@@ -16,7 +17,8 @@ def learning(facts: Facts) -> Section:
     """How teacher, students and controls learnt."""
     trained = {"teacher": [facts.teacher["curve"]], **facts.students["curves"]}
     last = {model: checks[0][-1] for model, checks in trained.items()}
-    best = {m: max(check["valid_auc"] for checks in found for check in checks) for m, found in trained.items()}
+    best = {model: max(_values(found), default=math.nan) for model, found in trained.items()}
+    metric = "AUC" if facts.run.data.pairs is None else facts.metric
     rows = [
         [
             model,
@@ -36,8 +38,10 @@ def learning(facts: Facts) -> Section:
         said="A line per seed. The weights that are kept are those of the best check.",
         plots=[
             Plot(
-                svg=figures.learning(trained).svg("learning", f"AUC on the validation window by epoch: {spoken}."),
-                caption="AUC on the validation window.",
+                svg=figures.learning(trained, metric).svg(
+                    "learning", f"{metric} on the validation window by epoch: {spoken}."
+                ),
+                caption=f"{metric} on the validation window.",
             ),
             Plot(
                 svg=losses.svg("losses", "Training losses of the teacher and of the student's first seed by epoch."),
@@ -47,11 +51,16 @@ def learning(facts: Facts) -> Section:
         tables=[
             Table(
                 caption="Training, first seed",
-                headings=["model", "seeds", "best AUC", "epochs", "rows/s", "seconds"],
+                headings=["model", "seeds", f"best {metric}", "epochs", "rows/s", "seconds"],
                 rows=rows,
             )
         ],
     )
+
+
+def _values(trainings: list[list[dict[str, Any]]]) -> list[float]:
+    """Every check's quality; one that was not finite has none."""
+    return [check["valid_auc"] for checks in trainings for check in checks if check["valid_auc"] is not None]
 
 
 def cost(facts: Facts) -> Section:

@@ -87,8 +87,10 @@ def _spoken(what: str, lines: list[figures.Line]) -> str:
     return f"{what}: " + "; ".join(f"{title} {cell(v) if v[1] is not None else number(v[0])}" for title, _, v in lines)
 
 
-def scores(facts: Facts) -> Section:
+def scores(facts: Facts) -> Section | None:
     """Probabilities against what happened, and the student's scores against the teacher's."""
+    if facts.judged is None:
+        return None
     bins = {model: facts.judged.bins(model, facts.run.seed) for model in facts.judged.logit}
     found, logit = facts.evaluated["models"], facts.judged.logit
     said = [
@@ -135,9 +137,9 @@ _AGREE = (
 
 def popularity(facts: Facts) -> Section | None:
     """Whether the student is good on rare items, and whether it puts them first as its teacher does."""
-    bands = facts.judged.bands
-    if not bands:
+    if facts.judged is None or not facts.judged.bands:
         return None
+    bands = facts.judged.bands
     rows = [
         [
             band.title,
