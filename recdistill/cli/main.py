@@ -17,6 +17,7 @@ from recdistill.cli.data import data_commands
 from recdistill.cli.options import Config, Overrides, Quiet, open_config
 from recdistill.cli.plan import plan_commands
 from recdistill.cli.recipes import recipe_commands
+from recdistill.cli.report import report_commands
 from recdistill.cli.search import search_commands
 from recdistill.cli.serve import serve_commands
 from recdistill.cli.ship import ship_commands
@@ -42,6 +43,7 @@ app.add_typer(compare_commands)
 app.add_typer(serve_commands)
 app.add_typer(search_commands)
 app.add_typer(ship_commands)
+app.add_typer(report_commands)
 app.add_typer(stack_commands, name="stack")
 app.add_typer(reconcile_commands)
 app.add_typer(window_commands)
