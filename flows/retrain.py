@@ -34,6 +34,7 @@ from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.pipeline import Inputs, Step, plain_call, run_all
 from recdistill.problems import BadInput
 from recdistill.promotion.registry import may_answer_later
+from recdistill.report.write import report_link
 from recdistill.result import MODELS, result, tables
 
 ARTIFACT = "retrain-result"
@@ -146,7 +147,8 @@ def retrained(parameters: RetrainParameters) -> dict[str, Any]:
     get_run_logger().info("%s: %s; files in %s", run.name, window, run.folder)
     done = run_all(run, call=task_call)
     found = result(run, done.folders)
-    create_markdown_artifact(markdown(found), key=ARTIFACT, description=f"{found['model']}: {found['verdict']}")
+    text = markdown(found, report_link(run, done.folders))
+    create_markdown_artifact(text, key=ARTIFACT, description=f"{found['model']}: {found['verdict']}")
     if found["verdict"] != "PASS":
         raise GatesFailed(found)
     return found
@@ -177,8 +179,8 @@ def may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool
     return may_answer_later(state.data) and not isinstance(state.data, TaskRunTimeoutError)
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The result as an artifact: models, gates, and where all of it is."""
+def markdown(found: Mapping[str, Any], report: str) -> str:
+    """The result as an artifact: models, gates, and where all of it is. report: the address of the run's page."""
     metrics = [name for name in HIGHER_IS_BETTER if name in found["teacher"]]
     models = [
         [
@@ -195,7 +197,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             f"Test window, 95% intervals over users and seeds. Recovery: {cell(found['recovery'])}.",
             _table(["metric", *MODELS, "student - control"], models),
             _table(["gate", "wanted", "found", "verdict"], gates),
-            f"Files: `{found['run_dir']}`",
+            f"[The whole report]({report}). Files: `{found['run_dir']}`",
         ]
     )
 

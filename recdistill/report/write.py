@@ -8,7 +8,8 @@ from pathlib import Path
 
 from recdistill.config.run import Run
 from recdistill.files import manifest, read_json
-from recdistill.promotion.registry import open_registry
+from recdistill.problems import BadInput
+from recdistill.promotion.registry import may_answer_later, open_registry
 from recdistill.report.facts import read_facts
 from recdistill.report.page import page
 from recdistill.train.progress import logger
@@ -44,6 +45,20 @@ def keep_report(run: Run, folders: Mapping[str, Path]) -> None:
     except Exception:
         text = "report: %s could not be written and logged; `recdistill report` tries again"
         logger.warning(text, report_path(run), exc_info=True)
+
+
+def report_link(run: Run, folders: Mapping[str, Path]) -> str:
+    """Where a person opens the page: in MLflow's UI where there is a server that answers, else the file."""
+    uri, run_id = run.registry.tracking_uri, read_json(folders["publish"] / "published.json")["run_id"]
+    if uri.startswith(("http:", "https:")):
+        try:
+            experiment = open_registry(run).client.get_run(run_id).info.experiment_id
+        except Exception as error:
+            if not isinstance(error, BadInput) and not may_answer_later(error):
+                raise
+        else:
+            return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}/artifacts/{REPORT}"
+    return report_path(run).resolve().as_uri()
 
 
 def is_current(run: Run, folders: Mapping[str, Path]) -> bool:
