@@ -45,7 +45,7 @@ def evaluate(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
         name: measure(logit.astype(np.float64), judged, drawn.weights, _float64(scores["teacher"]))
         for name, logit in scores.items()
     }
-    report = _report(run, measured, drawn, exported["shipped"])
+    report = report_on(run, measured, drawn, exported["shipped"])
     about = {
         "num_rows": len(rows),
         "num_users": judged.num_users,
@@ -88,7 +88,8 @@ def _over_seeds(measured: Mapping[str, Draws], arm: Arm, drawn: Bootstrap) -> Dr
     return drawn.over_seeds([measured[bundle_name(arm, number)] for number in range(drawn.seeds.shape[1])])
 
 
-def _report(run: Run, measured: Mapping[str, Draws], drawn: Bootstrap, shipped: str) -> dict[str, Any]:
+def report_on(run: Run, measured: Mapping[str, Draws], drawn: Bootstrap, shipped: str) -> dict[str, Any]:
+    """models, gain, gap and recovery with intervals. measured: teacher and every bundle; shipped: the name of one."""
     models = {
         "teacher": measured["teacher"],
         "student": _over_seeds(measured, "student", drawn),

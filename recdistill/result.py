@@ -47,11 +47,10 @@ def _models(found: Mapping[str, Any]) -> Table:
     table = Table(title="Test window, 95% intervals over users and seeds")
     for heading in ("metric", *_SHOWN, "student - control"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for metric, higher in HIGHER_IS_BETTER.items():
-        if metric in found["teacher"]:
-            cells = [cell(found[model][metric]) for model in _SHOWN]
-            gain = cell(found["gain"][metric], signed=True)
-            table.add_row(f"{metric} {'up' if higher else 'down'}", *cells, gain)
+    for metric in found["teacher"]:
+        cells = [cell(found[model][metric]) for model in _SHOWN]
+        gain = cell(found["gain"][metric], signed=True)
+        table.add_row(f"{metric} {'up' if HIGHER_IS_BETTER.get(metric, True) else 'down'}", *cells, gain)
     table.add_row("recovery", "", cell(found["recovery"]), "", "")
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from recdistill.config.export import Export
 from recdistill.config.features import Features
 from recdistill.config.gates import ITEM_KINDS, KINDS, Gates
 from recdistill.config.monitor import Monitor
+from recdistill.config.pairs import PAIR_METRICS, is_pairs, with_defaults
 from recdistill.config.recipe import RecipeSection, TermChoice
 from recdistill.config.score import Score
 from recdistill.config.sections import Count, Name, Section
@@ -23,17 +25,24 @@ from recdistill.config.windows import Windows
 class Evaluate(Section):
     draws: Count = 1000
     """Bootstrap draws of users (and of seeds) behind every interval."""
+    at: Annotated[list[Count], Field(min_length=1)] = [10, 50]
+    """Of a run with data.pairs: lengths of the lists that are judged."""
+    negatives: Count | None = None
+    """Of a run with data.pairs: rank a user's test items among so many drawn ones; None ranks them among all."""
     ndcg_by: Literal["request", "user"] = "request"
 
 
 class Registry(Section):
-    tracking_uri: str = "sqlite:///runs/mlflow.db"
+    tracking_uri: str = Field(default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///runs/mlflow.db"))
+    """Not given: MLFLOW_TRACKING_URI, as a stack's worker has it, else a file."""
     artifacts: str | None = "runs/mlflow-artifacts"
     """Where a new experiment keeps its artifacts; None leaves it to the tracking server."""
     experiment: Name | None = None
     """None takes the run's name."""
     model: Name | None = None
     """Registered model; None takes NAME-student."""
+    on_pass: Literal["champion", "challenger"] = "champion"
+    """What a candidate becomes that passes its gates: a challenger waits for `recdistill promote`."""
 
 
 class Run(Section):
@@ -62,6 +71,11 @@ class Run(Section):
     windows: Windows | None = None
     """Retraining window by window, see docs/operations.md; None takes data.start to data.end."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pairs(cls, tree: Any) -> Any:
+        return with_defaults(tree) if is_pairs(tree) else tree
+
     @model_validator(mode="after")
     def _no_leak(self) -> Self:
         ids, dense = self.features.ids, self.features.dense
@@ -71,6 +85,17 @@ class Run(Section):
             if outcome.column in names:
                 message = "features: wanted columns known before the outcome, found the {whose}'s own {column}"
                 raise PydanticCustomError("leak", message, {"whose": whose, "column": outcome.column})
+        return self
+
+    @model_validator(mode="after")
+    def _metric_of_its_shape(self) -> Self:
+        only_pairs = set(PAIR_METRICS) - {"ndcg_at_10"}
+        named = {self.gates.metric, *self.gates.floors}
+        wrong = sorted(named - set(PAIR_METRICS) if self.data.pairs else named & only_pairs)
+        if wrong:
+            shape = "with" if self.data.pairs else "without"
+            message = "gates: wanted metrics of a run {shape} data.pairs, found {found}"
+            raise PydanticCustomError("metric", message, {"shape": shape, "found": ", ".join(wrong)})
         return self
 
     @model_validator(mode="after")
@@ -115,13 +140,42 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _hidden_vectors(self) -> Self:
-        stored = self.recipe.teacher == "stored" and self.score.hidden == "none"
-        if stored and "hidden" in self.recipe.recipe().needs:
+        stored = self.recipe.teacher == "stored" and self.score.hidden == "none" and self.data.pairs is None
+        wanted = "hidden" in self.recipe.recipe().needs or self.recipe.student.memory is not None
+        if stored and wanted:
             message = (
                 "recipe: wanted the teacher's hidden vectors, found score.hidden: none; "
                 "set score.hidden to float16 or int8, or recipe.teacher to live"
             )
             raise PydanticCustomError("hidden", message)
+        return self
+
+    @model_validator(mode="after")
+    def _stored_members(self) -> Self:
+        if "members" in self.recipe.recipe().needs and not self.score.members and self.data.pairs is None:
+            message = (
+                "recipe: wanted the logits of the teacher's members, found score.members: false; "
+                "set it to true, and teacher.members or teacher.ensemble to several"
+            )
+            raise PydanticCustomError("members", message)
+        return self
+
+    @model_validator(mode="after")
+    def _privileged(self) -> Self:
+        """What the student must not see is neither missing nor a column that it reads under another name."""
+        never = self.features.privileged
+        if self.recipe.privileged and not never:
+            message = (
+                "recipe.privileged: wanted features that the teacher alone reads, found none; mark some serve: never"
+            )
+            raise PydanticCustomError("privileged", message)
+        specs = [(spec.title, spec.columns) for spec in self.features.ids]
+        specs += [(spec.title, [spec.column]) for spec in self.features.dense]
+        hidden = {column for title, columns in specs if title in never for column in columns}
+        read = [(title, sorted(hidden & set(columns))) for title, columns in specs if title not in never]
+        if self.recipe.privileged and (seen := [f"{', '.join(both)} in {title}" for title, both in read if both]):
+            message = "recipe.privileged: wanted no column of serve: never in the student's graph, found {found}"
+            raise PydanticCustomError("privileged", message, {"found": "; ".join(seen)})
         return self
 
     @model_validator(mode="after")

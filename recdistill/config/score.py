@@ -34,5 +34,7 @@ class Score(Section):
     members: bool = False
     """Whether the logits of an ensemble's members are kept beside their mean and variance."""
     candidates: Candidates | None = None
+    top: Count = 500
+    """Of a run with data.pairs: how many items of every user's list."""
     rows_per_segment: Annotated[int, Field(ge=1)] = 262_144
     """How many rows are stored at a time: what a scoring pass that is killed loses at most, on each rank."""

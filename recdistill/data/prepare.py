@@ -26,6 +26,7 @@ from recdistill.data.watch.drift import drift, write_drift
 from recdistill.data.watch.leaks import leaks
 from recdistill.data.write import encode, grown_from
 from recdistill.files import write_json
+from recdistill.pairs.log import open_positives
 from recdistill.problems import BadInput, problem
 
 PARTS = "parts"
@@ -52,6 +53,8 @@ def open_checked(run: Run) -> Log:
 
     BadInput lists what does not fit.
     """
+    if run.data.pairs is not None:
+        return open_positives(run)
     data, needed = run.data, [*(name for name, _ in wanted_columns(run)), *ruled_columns(run)]
     if data.negatives is not None:
         folder = sampled_log(run, open_data(data), Path(run.folder))

@@ -13,6 +13,7 @@ from recdistill.config.run import Run
 from recdistill.data.store import open_rows
 from recdistill.data.watch.drift import drift_summary
 from recdistill.files import read_json, write_json
+from recdistill.pairs import against as of_pairs
 from recdistill.promotion import against
 from recdistill.promotion.boot import boot
 from recdistill.promotion.gates import decide_gates
@@ -83,9 +84,10 @@ def _opponents(
     run: Run, inputs: Mapping[str, Path], found: Mapping[str, Named | None], out: Path
 ) -> dict[str, dict[str, Any] | None]:
     registry, champion, frozen = open_registry(run), found["baseline"], found[REFERENCE]
+    side = of_pairs if run.data.pairs is not None else against
     return {
-        "champion": champion and against.champion(run, inputs, registry, int(champion["version"]), out),
-        REFERENCE: frozen and against.reference(run, inputs, registry, int(frozen["version"]), out),
+        "champion": champion and side.champion(run, inputs, registry, int(champion["version"]), out),
+        REFERENCE: frozen and side.reference(run, inputs, registry, int(frozen["version"]), out),
     }
 
 

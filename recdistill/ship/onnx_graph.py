@@ -10,7 +10,6 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from recdistill.models.build import Ranker
 from recdistill.models.tables.rows import OPSET
 from recdistill.types import Layout
 
@@ -20,7 +19,7 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 class Reading(nn.Module):
     """A model of which one tensor is read. forward(ids, dense) -> that tensor."""
 
-    def __init__(self, student: Ranker, read: Forward) -> None:
+    def __init__(self, student: nn.Module, read: Forward) -> None:
         super().__init__()
         self.student = student
         self.read = read
@@ -29,7 +28,7 @@ class Reading(nn.Module):
         return self.read(ids, dense)
 
 
-def reading_logit(student: Ranker) -> Reading:
+def reading_logit(student: nn.Module) -> Reading:
     """forward(ids, dense) -> logit [N]."""
 
     def logit(ids: Tensor, dense: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ def example(layout: Layout) -> tuple[Tensor, Tensor]:
     return torch.zeros((3, layout.num_id_columns), dtype=torch.int64), torch.zeros((3, len(layout.dense)))
 
 
-def to_onnx(student: Ranker, layout: Layout, path: Path) -> None:
+def to_onnx(student: nn.Module, layout: Layout, path: Path) -> None:
     """ids [rows, K] int64 and dense [rows, D] float32 -> logit [rows]."""
     write_graph(reading_logit(student), layout, path, "logit")
 

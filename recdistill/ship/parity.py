@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from torch import nn
 
 from recdistill.bundle import Bundle
 from recdistill.config.run import Run
@@ -17,7 +18,6 @@ from recdistill.data.encoder import Encoder
 from recdistill.data.prepare import open_checked
 from recdistill.data.requests import raw_requests
 from recdistill.data.store import open_rows
-from recdistill.models.build import Ranker
 from recdistill.problems import BadInput, problem
 from recdistill.ship.golden import MAX_DIFFERENCE
 from recdistill.ship.write_bundle import torch_logits
@@ -56,12 +56,12 @@ def _check_encoding(encoder: Encoder, requests: pa.Table, ids: NDArray[np.int64]
         raise BadInput(problem("export: raw rows", wanted="the ids that were trained on", found=found, remedy=remedy))
 
 
-def logits_of(student: Ranker, replayed: Replayed) -> NDArray[np.float32]:
+def logits_of(student: nn.Module, replayed: Replayed) -> NDArray[np.float32]:
     """[n] logits in torch."""
     return torch_logits(student, replayed.ids, replayed.dense)
 
 
-def difference(student: Ranker, bundle: Bundle, replayed: Replayed) -> float:
+def difference(student: nn.Module, bundle: Bundle, replayed: Replayed) -> float:
     """Largest |torch - bundle| over the raw rows, one by one and together, and over the ends of every table.
 
     BadInput where it is over the bound.

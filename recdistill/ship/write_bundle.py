@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from recdistill.bundle import CARD, FORMAT, GRAPH
 from recdistill.data.encoder import Encoder
@@ -64,7 +65,7 @@ def write_bundle(
             write_vectors(student, encoder, train, folder)
 
 
-def torch_logits(student: Ranker, ids: NDArray[np.integer[Any]], dense: NDArray[np.float32]) -> NDArray[np.float32]:
+def torch_logits(student: nn.Module, ids: NDArray[np.integer[Any]], dense: NDArray[np.float32]) -> NDArray[np.float32]:
     """[n] logits of encoded rows."""
     with torch.inference_mode():
         logit = student(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(dense)).logit
