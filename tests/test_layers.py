@@ -82,7 +82,7 @@ LAYERS = [
     ],
     ["pipeline"],
     ["compare", "monitor", "windows"],
-    ["plan", "trace", "search", "promotion.reproduce"],
+    ["plan", "trace", "search", "promotion.reproduce", "api"],
     ["stack"],
     ["cli", "doctor", "flows"],
 ]
