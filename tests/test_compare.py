@@ -110,7 +110,7 @@ def test_a_sweep_is_an_arm_per_value(tmp_path):
     found = swept("soft", run)
     assert [name for name, _ in found] == ["soft temperature=2.0", "soft temperature=4.0"]
     assert [each.recipe.recipe().terms[0].objective.settings["temperature"] for _, each in found] == [2.0, 4.0]
-    assert changed(run, "terms.0.weight", 0.5).recipe.terms[0].weight == 0.5
+    assert changed(run, "recipe.terms.0.weight", 0.5).recipe.terms[0].weight == 0.5
 
 
 def test_a_training_is_found_again_only_whole_and_for_the_same_settings(tmp_path, monkeypatch):
@@ -148,9 +148,17 @@ def found():
         name: at([noisy(judged, generator, noise)]) for name, noise in (("teacher", 0.5), ("control", 2), ("soft", 1))
     }
     gap = draws["teacher"]["auc"] - draws["control"]["auc"]
-    about = {"parameters": 10, "cost": 1.5, "p": 0.01, "valid_auc": [0.5]}
+    about = {
+        "parameters": 10,
+        "bytes": 4000,
+        "p99_ms": 2.0,
+        "p99_ratio": 1.25,
+        "cost": 1.5,
+        "p": 0.01,
+        "valid_auc": [0.5],
+    }
     models = [line(name, drawn, draws["control"], gap, "auc") | about for name, drawn in draws.items()]
-    models[0]["p"] = models[0]["cost"] = None
+    models[0] |= dict.fromkeys(("p", "cost", "bytes", "p99_ms", "p99_ratio"))
     refused = {"name": "hint", "refused": "score.hidden: wanted vectors"}
     return {"name": "made", "num_rows": 3000, "num_users": 60, "seeds": 1, "models": [*models, refused]}
 
@@ -191,6 +199,7 @@ def test_recipes_are_compared_from_the_command_line_once(tiny_log, tmp_path, cal
     assert status == 0, error
     models = [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
     assert {model["name"] for model in models} == {"teacher", "control", "bigger student", "soft", "hint"}
+    assert all(model["bytes"] > 0 and model["p99_ratio"] > 0 for model in models if model["name"] in ("control", "soft"))
     refused = next(model for model in models if model["name"] == "hint")["refused"]
     assert "score.hidden" in refused
     folders = sorted(tmp_path.rglob("compare/soft-*"))

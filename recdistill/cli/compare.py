@@ -18,6 +18,7 @@ compare_commands = typer.Typer()
 Recipes = Annotated[str, typer.Option(help="all, or names of configs/recipes/NAME.yaml with commas between")]
 Seeds = Annotated[int, typer.Option(min=1, help="how many students of each")]
 Processes = Annotated[int, typer.Option(min=1, help="trainings at a time; give each threads=1")]
+Trials = Annotated[int, typer.Option(min=0, help="of every model's settings on the validation window; 0 tunes none")]
 Json = Annotated[Path | None, typer.Option("--json", help="write one JSON object per model here")]
 Markdown = Annotated[Path | None, typer.Option(help="write the table here, and the plot beside it as .svg")]
 
@@ -29,6 +30,7 @@ def compare(
     recipes: Recipes = "all",
     seeds: Seeds = 3,
     processes: Processes = 1,
+    trials: Trials = 0,
     json_file: Json = None,
     markdown: Markdown = None,
     quiet: Quiet = False,
@@ -51,7 +53,7 @@ def compare(
             runs[name] = load(config, [*(overrides or []), f"recipe={name}"])
         except BadInput as error:
             refused[name] = "; ".join(error.problems)
-    found = compared(run, runs, refused, num_seeds=seeds, processes=processes)
+    found = compared(run, runs, refused, num_seeds=seeds, processes=processes, trials=trials)
     folder = Path(run.folder) / "compare"
     write_csv(found, folder / "comparison.csv")
     plot(found, run.gates.metric, folder / "comparison.svg")
@@ -60,15 +62,16 @@ def compare(
     if json_file is not None:
         json_file.write_text("".join(json.dumps(model) + "\n" for model in found["models"]))
     if markdown is not None:
-        markdown.write_text(f"{_command(config, recipes, seeds)}\n\n{as_markdown(found, run.gates.metric)}")
+        markdown.write_text(f"{_command(config, recipes, seeds, trials)}\n\n{as_markdown(found, run.gates.metric)}")
         plot(found, run.gates.metric, markdown.with_suffix(".svg"))
     if not quiet:
         print(as_text(found, run.gates.metric))
     print(json.dumps({model["name"]: model.get("recovery") for model in found["models"]}))
 
 
-def _command(config: Path, recipes: str, seeds: int) -> str:
-    return f"`recdistill compare {config.as_posix()} --recipes {recipes} --seeds {seeds}`"
+def _command(config: Path, recipes: str, seeds: int, trials: int) -> str:
+    tuned = f" --trials {trials}" if trials else ""
+    return f"`recdistill compare {config.as_posix()} --recipes {recipes} --seeds {seeds}{tuned}`"
 
 
 def _names(config: Path, recipes: str) -> list[str]:

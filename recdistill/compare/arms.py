@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ _BY = ("prepare", "train_teacher", "score")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """kind: whether it has a teacher. run: the whole config, this arm's recipe and student in it."""
+    """kind: whether it has a teacher. run: the whole config, this arm's recipe and student in it. tuned: the settings
+    that a search gave it, by their places in the run."""
 
     name: str
     kind: Kind
     run: Run
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
     def key(self, seed: int, inputs: Mapping[str, Path]) -> str:
         """Of all that this arm's training with this seed depends on."""
@@ -96,7 +98,7 @@ def arms_of(run: Run, recipes: Mapping[str, Run]) -> list[Arm]:
 def swept(name: str, run: Run) -> list[tuple[str, Run]]:
     """(name, run) of every value that the recipe's sweep asks for; the run itself where it asks for none."""
     found = [
-        (f"{name} {place.rpartition('.')[2]}={value}", changed(run, place, value))
+        (f"{name} {place.rpartition('.')[2]}={value}", changed(run, f"recipe.{place}", value))
         for place, values in run.recipe.sweep.items()
         for value in values
     ]
@@ -104,12 +106,12 @@ def swept(name: str, run: Run) -> list[tuple[str, Run]]:
 
 
 def changed(run: Run, place: str, value: Any) -> Run:
-    """The run with one setting of its recipe changed; place: its path, as in targets.0.sigma."""
+    """The run with one setting changed and no sweep; place: its path, as in recipe.targets.0.sigma."""
     tree = run.model_dump(mode="json", exclude_unset=True)
-    found: Any = tree["recipe"]
+    found: Any = tree
     *above, last = place.split(".")
     for step in above:
-        found = found[int(step)] if step.isdigit() else found[step]
+        found = found[int(step)] if step.isdigit() else found.setdefault(step, {})
     found[last] = value
     tree["recipe"]["sweep"] = {}
     return Run.model_validate(tree)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,9 @@ import numpy as np
 from recdistill import files
 from recdistill.compare.arms import CONTROL, Task, Training, arms_of, finished
 from recdistill.compare.judge import LOGGED, Judge, against, holm, judge, rarer_half
+from recdistill.compare.served import served
+from recdistill.compare.training import train_all
+from recdistill.compare.tune import tune_all
 from recdistill.config.run import Run
 from recdistill.data.items import find_item, item_ids, positive_counts
 from recdistill.data.scores import open_scores
@@ -23,27 +22,36 @@ from recdistill.evaluate import judged_rows, recovery
 from recdistill.metrics.bootstrap import Draws, interval
 from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.pipeline import run_all
-from recdistill.train.progress import logger
 
 HIGHER = {**HIGHER_IS_BETTER, "tail_auc": True, "tail_recall_at_10": True}
 
 
 def compare(
-    run: Run, recipes: Mapping[str, Run], refused: Mapping[str, str], *, num_seeds: int, processes: int
+    run: Run,
+    recipes: Mapping[str, Run],
+    refused: Mapping[str, str],
+    *,
+    num_seeds: int,
+    processes: int,
+    trials: int = 0,
 ) -> dict[str, Any]:
     """Train what is not trained yet and judge all of it on the test window.
 
     recipes: name -> the same run with that recipe. refused: name -> why the run's config cannot give a recipe what it
-    needs. Every arm has the same teacher scores, rows, seeds, initial weights and budget. Returns {"models": [...],
-    "num_rows", ...}, an entry per recipe and control; see `line`. A recipe that cannot run here has one with `refused`.
+    needs. trials: of the settings of every arm, see tune.py; 0 takes them as they are. Every arm has the same teacher
+    scores, rows, seeds, initial weights and budget. Returns {"models": [...], "num_rows", ...}, an entry per recipe and
+    control; see `line`. A recipe that cannot run here has one with `refused`.
     """
     folders = run_all(run, until="score").folders
     inputs = {name: folders[name] for name in ("prepare", "train_teacher", "score")}
     root, seeds = Path(run.folder) / "compare", range(run.seed, run.seed + num_seeds)
     arms = arms_of(run, recipes)
-    tasks = [Task(arm=arm, seed=seed, out=arm.folder(root, seed, inputs)) for seed in seeds for arm in arms]
     root.mkdir(parents=True, exist_ok=True)
     files.sweep(root)
+    if trials:
+        arms, hopeless = tune_all(arms, trials, run.seed, root, inputs, processes)
+        refused = {**refused, **hopeless}
+    tasks = [Task(arm=arm, seed=seed, out=arm.folder(root, seed, inputs)) for seed in seeds for arm in arms]
     refused = {**refused, **train_all([task for task in tasks if finished(task.out) is None], inputs, processes)}
     found = {arm.name: [finished(task.out) for task in tasks if task.arm is arm] for arm in arms}
     done = {name: [t for t in trained if t is not None] for name, trained in found.items() if None not in trained}
@@ -51,47 +59,16 @@ def compare(
     teacher = open_scores(inputs["score"], "test", test, inputs["prepare"]).logit.astype(np.float64)
     size = files.read_json(inputs["train_teacher"] / "teacher.json")["parameters"]
     at = _judge(run, inputs["prepare"], test, teacher, num_seeds)
-    models = _models(run, at, teacher, done, size)
+    models = _models(run, at, teacher, done, size, served(arms, inputs), {arm.name: arm.tuned for arm in arms})
     models += [{"name": name, "refused": why} for name, why in refused.items()]
     return {
         "name": run.name,
         "num_rows": len(test),
         "num_users": at.rows.num_users,
         "seeds": num_seeds,
+        "trials": trials,
         "models": models,
     }
-
-
-def train_all(tasks: Sequence[Task], inputs: Mapping[str, Path], processes: int) -> dict[str, str]:
-    """Every training in a process of its own, so many at a time; name -> why, of arms that were refused."""
-    refused: dict[str, str] = {}
-
-    def one(number: int, task: Task) -> None:
-        name = task.arm.name
-        if name in refused:
-            return
-        why = _in_process(task, inputs)
-        if why is not None:
-            refused[name] = why
-        logger.info("compare: %d of %d, %s, seed %d%s", number, len(tasks), name, task.seed, f": {why}" if why else "")
-
-    with ThreadPoolExecutor(processes) as pool:
-        for done in [pool.submit(one, number, task) for number, task in enumerate(tasks, 1)]:
-            done.result()
-    return refused
-
-
-def _in_process(task: Task, inputs: Mapping[str, Path]) -> str | None:
-    """None where it went well; else the last thing that the process said."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "task.json"
-        files.write_json(path, task.to_json(inputs))
-        command = [sys.executable, "-m", "recdistill.compare.worker", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return None
-    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    return said[0] if done.returncode == 2 else said[-1]
 
 
 def _judge(run: Run, prepared: Path, test: Rows, teacher: Any, num_seeds: int) -> Judge:
@@ -103,7 +80,13 @@ def _judge(run: Run, prepared: Path, test: Rows, teacher: Any, num_seeds: int) -
 
 
 def _models(
-    run: Run, at: Judge, teacher: Any, done: Mapping[str, Sequence[Training]], teacher_parameters: int
+    run: Run,
+    at: Judge,
+    teacher: Any,
+    done: Mapping[str, Sequence[Training]],
+    teacher_parameters: int,
+    as_file: Mapping[str, Mapping[str, float]],
+    tuned: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
     """The teacher, the control, and all others by what they gain over it, with p-values corrected for their number."""
     drawn = {name: at([t.logit.astype(np.float64) for t in trained]) for name, trained in done.items()}
@@ -113,12 +96,17 @@ def _models(
     gap = _gain(whole, control, metric)
     p = holm({name: against(drawn[name], control, metric)[1] for name in drawn if name != CONTROL})
     lines = [
-        line(name, draws, control, gap, metric) | _about(done[name], done[CONTROL]) for name, draws in drawn.items()
+        line(name, draws, control, gap, metric)
+        | _about(done[name], done[CONTROL])
+        | dict(as_file[name])
+        | {"tuned": tuned[name]}
+        for name, draws in drawn.items()
     ]
     for found in lines:
         found["p"] = p.get(found["name"])
     order = sorted(lines, key=lambda found: -(found["gain"][metric][0] or 0.0))
-    first = {"parameters": teacher_parameters, "cost": None, "p": None}
+    unknown = {"cost": None, "p": None, "bytes": None, "p99_ms": None, "p99_ratio": None}
+    first = {"parameters": teacher_parameters, **unknown}
     return [line("teacher", whole, control, gap, metric) | first, *order]
 
 

@@ -23,13 +23,16 @@ SIGNIFICANT = 0.05
 def heading(found: Mapping[str, Any]) -> str:
     """What was compared, in a line."""
     rows, users, seeds = (f"{found[name]:,}" for name in ("num_rows", "num_users", "seeds"))
-    return f"{found['name']}: {rows} test rows by {users} users, {seeds} seeds; 95% intervals over users and seeds"
+    tuned = f", settings by {found['trials']} trials each" if found.get("trials") else ""
+    return (
+        f"{found['name']}: {rows} test rows by {users} users, {seeds} seeds{tuned}; 95% intervals over users and seeds"
+    )
 
 
 def as_text(found: Mapping[str, Any], metric: str) -> str:
     """A line per model: recovery, metric with its gain over the control, corrected p, calibration, cost."""
     table = Table(title=heading(found))
-    for name in ("model", "recovery", metric, "less control", "p (Holm)", "ece", "cost", "parameters"):
+    for name in ("model", "recovery", metric, "less control", "p (Holm)", "ece", "cost", "kB", "p99"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for model in found["models"]:
         if "refused" in model:
@@ -44,7 +47,8 @@ def as_text(found: Mapping[str, Any], metric: str) -> str:
             _p(model),
             _short(model["metrics"]["ece"]),
             _cost(model),
-            f"{model['parameters']:,}",
+            _kilobytes(model),
+            _p99(model),
         )
     out = io.StringIO()
     Console(file=out, width=170, no_color=True).print(table)
@@ -54,7 +58,7 @@ def as_text(found: Mapping[str, Any], metric: str) -> str:
 def as_markdown(found: Mapping[str, Any], metric: str) -> str:
     """The same for a page, with more metrics."""
     others = [name for name in COLUMNS if name != metric and name in found["models"][0]["metrics"]]
-    names = ["model", "recovery", metric, "less control", "p (Holm)", *others, "cost", "parameters"]
+    names = ["model", "recovery", metric, "less control", "p (Holm)", *others, "training", "kB", "p99 of a reference's"]
     lines = [f"{heading(found)}.", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     refused = []
     for model in found["models"]:
@@ -64,7 +68,7 @@ def as_markdown(found: Mapping[str, Any], metric: str) -> str:
         gain = "" if model["p"] is None else cell(model["gain"][metric], signed=True)
         cells = [model["name"], cell(model["recovery"]), cell(model["metrics"][metric]), gain, _p(model)]
         cells += [_short(model["metrics"][name]) for name in others]
-        cells += [_cost(model), f"{model['parameters']:,}"]
+        cells += [_cost(model), _kilobytes(model), _p99(model)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *refused]) + "\n"
 
@@ -80,7 +84,7 @@ def write_csv(found: Mapping[str, Any], path: Path) -> None:
 
 
 def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
-    out = {name: model.get(name) for name in ("name", "parameters", "cost", "p")}
+    out = {name: model.get(name) for name in ("name", "parameters", "bytes", "p99_ms", "p99_ratio", "cost", "p")}
     groups = {"": model["metrics"], "gain_": model["gain"], "recovery": {"": model["recovery"]}}
     for before, values in groups.items():
         for name, ends in values.items():
@@ -90,29 +94,34 @@ def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
-    """Quality against parameters, with intervals; the line joins those that nothing smaller or equal beats."""
+    """Quality against bytes and against p99, with intervals; the line joins those that no other one beats in both."""
     import matplotlib as mpl
 
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
-    models = [model for model in found["models"] if "refused" not in model]
-    figure, axes = plt.subplots(figsize=(9, 5))
-    for model in models:
-        middle, low, high = model["metrics"][metric]
-        axes.errorbar(
-            model["parameters"], middle, yerr=[[middle - low], [high - middle]], fmt="o", capsize=3, alpha=0.7
-        )
-        axes.annotate(model["name"], (model["parameters"], middle), fontsize=6, rotation=20)
-    points = np.array([(model["parameters"], model["metrics"][metric][0]) for model in models], dtype=np.float64)
-    front = points[pareto(points * (1, -1 if HIGHER_IS_BETTER[metric] else 1))]
-    axes.plot(*front[np.argsort(front[:, 0])].T, color="grey", linewidth=1)
-    axes.set_xscale("log")
-    axes.set_xlabel("parameters")
-    axes.set_ylabel(metric)
+    models = [model for model in found["models"] if model.get("bytes") is not None]
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
+    for axes, size, label in zip(
+        panels, ("bytes", "p99_ratio"), ("bytes of the bundle", "p99 over a reference's"), strict=True
+    ):
+        _panel(axes, models, metric, size)
+        axes.set_xscale("log")
+        axes.set_xlabel(label)
+    panels[0].set_ylabel(metric)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: str) -> None:
+    points = np.array([(model[size], model["metrics"][metric][0]) for model in models], dtype=np.float64)
+    for model, point in zip(models, points, strict=True):
+        middle, low, high = model["metrics"][metric]
+        axes.errorbar(point[0], middle, yerr=[[middle - low], [high - middle]], fmt="o", capsize=3, alpha=0.7)
+        axes.annotate(model["name"], point, fontsize=6, rotation=20)
+    front = points[pareto(points * (1, -1 if HIGHER_IS_BETTER[metric] else 1))]
+    axes.plot(*front[np.argsort(front[:, 0])].T, color="grey", linewidth=1)
 
 
 def _p(model: Mapping[str, Any]) -> str:
@@ -121,6 +130,14 @@ def _p(model: Mapping[str, Any]) -> str:
 
 def _cost(model: Mapping[str, Any]) -> str:
     return "" if model["cost"] is None else f"x{model['cost']:.2f}"
+
+
+def _kilobytes(model: Mapping[str, Any]) -> str:
+    return "" if model["bytes"] is None else f"{model['bytes'] / 1000:,.0f}"
+
+
+def _p99(model: Mapping[str, Any]) -> str:
+    return "" if model["p99_ratio"] is None else f"x{model['p99_ratio']:.2f}"
 
 
 def _short(value: Sequence[float | None]) -> str:
