@@ -24,7 +24,18 @@ CARD = "card.md"
 USER_GRAPH, ITEM_GRAPH, ITEM_VECTORS = "user.onnx", "item.onnx", "item_vectors.arrow"  # of a two-tower student
 OF_USERS, OF_ITEMS = "user_vectors.parquet", "item_vectors.parquet"  # of a student of pairs
 FORMAT = 1
-_KNOWN = {GRAPH, CARD, REQUEST, GOLDEN, USER_GRAPH, ITEM_GRAPH, ITEM_VECTORS, OF_USERS, OF_ITEMS, "encoder/encoder.json"}
+_KNOWN = {
+    GRAPH,
+    CARD,
+    REQUEST,
+    GOLDEN,
+    USER_GRAPH,
+    ITEM_GRAPH,
+    ITEM_VECTORS,
+    OF_USERS,
+    OF_ITEMS,
+    "encoder/encoder.json",
+}
 _OF_ENCODER = re.compile(r"encoder/[a-z]+-[0-9]+\.arrow")
 
 
