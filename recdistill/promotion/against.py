@@ -52,8 +52,9 @@ def candidate(run: Run, inputs: Mapping[str, Path]) -> Side:
 
 
 def champion(run: Run, inputs: Mapping[str, Path], registry: Registry, number: int, out: Path) -> dict[str, Any]:
-    """{"version", "difference" (metric -> [value, low, high]), "window_end", "candidate_window_end", "slices"} and,
-    where gates.superior asks, "beyond_seeds" and "num_seeds"; {"version", "error"} for one that cannot score this log.
+    """{"version", "difference" (metric -> [value, low, high]), "value" (its own, by the gates' metric), "window_end",
+    "candidate_window_end", "slices"} and, where gates.superior asks, "beyond_seeds" and "num_seeds"; {"version",
+    "error"} for one that cannot score this log.
     """
     rows, ours = open_rows(inputs["prepare"], "test"), candidate(run, inputs)
     try:
@@ -68,6 +69,8 @@ def champion(run: Run, inputs: Mapping[str, Path], registry: Registry, number: i
     }
     judged = judged_rows(run, rows)
     drawn = draws_for(run, judged)
+    alone = RANKING[run.gates.metric](theirs.shipped.astype(np.float64), judged, drawn.weights)
+    found["value"] = interval(alone).to_json()
     found["slices"] = _in_slices(run, inputs, rows, judged, drawn, ours, theirs)
     if run.gates.superior:
         found |= _beyond_seeds(run, judged, drawn, ours.seeds, theirs.seeds)
