@@ -46,7 +46,7 @@ demo: setup ## Make a log, distil a student from a teacher, report: runs/demo
 	$(BIN)/recdistill run configs/demo.yaml
 
 test: setup ## The fast tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: setup ## The slow tests too
 	$(BIN)/pytest -q -m "not gpu"
