@@ -65,7 +65,7 @@ def whole_folder(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     A process that dies on the way leaves a `.unfinished-*` folder, which `sweep` removes.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f"{_TEMPORARY}{final.name}-{os.getpid()}")
+    temporary = unfinished(final)
     temporary.mkdir()
     try:
         yield temporary
@@ -80,6 +80,11 @@ def whole_folder(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def unfinished(final: Path) -> Path:
+    """The name beside `final` of what is not whole, which `sweep` removes once this process is dead."""
+    return final.with_name(f"{_TEMPORARY}{final.name}-{os.getpid()}")
 
 
 def _sync(path: Path) -> None:

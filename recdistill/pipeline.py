@@ -124,7 +124,8 @@ class Done:
 
 def plain_call(step: Step, run: Run, inputs: Inputs, final: Path, key: str) -> None:
     """Do one step: its folder appears whole or not at all."""
-    with files.whole_folder(final, {"step": step.name, "key": key}) as out:
+    reads = [folder.name for folder in inputs.values()]
+    with files.whole_folder(final, {"step": step.name, "key": key, "reads": reads}) as out:
         step.of(run)(run, inputs, out)
 
 

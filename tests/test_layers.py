@@ -83,7 +83,7 @@ LAYERS = [
     ["pipeline"],
     ["compare", "monitor", "windows"],
     ["plan", "trace", "search", "promotion.reproduce", "api"],
-    ["stack"],
+    ["retention", "stack"],
     ["cli", "doctor", "flows"],
 ]
 TYPES_ONLY = "for type checkers only"
@@ -107,6 +107,7 @@ HOMES = {
         "promotion.explain": TYPES_ONLY,
         "ship.as_mlflow": "",
         "tracking": "",
+        "retention": "",
         "doctor": "",
     },
     "optuna": {"search": "", "compare.tune": ""},

@@ -1,4 +1,4 @@
-"""The command line: recdistill run, each step, trace, promote, rollback, history, doctor; other commands from cli_*."""
+"""The command line: recdistill run, each step, trace, doctor; the other commands come from the modules beside."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from recdistill.cli.cleanup import cleanup_commands
 from recdistill.cli.compare import compare_commands
 from recdistill.cli.data import data_commands
+from recdistill.cli.monitor import monitor_commands
 from recdistill.cli.options import Config, Overrides, Quiet, open_config
 from recdistill.cli.plan import plan_commands
+from recdistill.cli.promotion import promotion_commands
 from recdistill.cli.recipes import recipe_commands
 from recdistill.cli.report import report_commands
 from recdistill.cli.search import search_commands
@@ -24,9 +25,6 @@ from recdistill.cli.ship import ship_commands
 from recdistill.cli.stack import reconcile_commands, stack_commands
 from recdistill.cli.windows import window_commands
 
-if TYPE_CHECKING:
-    pass
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -34,17 +32,18 @@ app = typer.Typer(
     help="From interaction logs to a promoted, distilled student ranker.",
 )
 
-Why = Annotated[str, typer.Option(help="the reason, kept in the history")]
-
 app.add_typer(data_commands)
 app.add_typer(plan_commands)
 app.add_typer(recipe_commands)
 app.add_typer(compare_commands)
+app.add_typer(cleanup_commands)
 app.add_typer(serve_commands)
 app.add_typer(search_commands)
 app.add_typer(ship_commands)
 app.add_typer(report_commands)
+app.add_typer(promotion_commands)
 app.add_typer(stack_commands, name="stack")
+app.add_typer(monitor_commands, name="monitor")
 app.add_typer(reconcile_commands)
 app.add_typer(window_commands)
 
@@ -110,51 +109,6 @@ def trace(
     from recdistill.trace import trace_row
 
     print(json.dumps(trace_row(settings, row_id), indent=2, default=str))
-
-
-@app.command()
-def promote(
-    config: Config, version: int, overrides: Overrides = None, why: Why = "by hand", force: bool = False
-) -> None:
-    """Make a registered version champion by hand; one that failed its gates needs --force."""
-    registry = _registry(config, overrides)
-    from recdistill.problems import BadInput, problem
-
-    found = registry.version(version)
-    verdict = found.tags.get("verdict", "missing")
-    if verdict != "PASS" and not force:
-        remedy = "use --force to overrule, with --why"
-        raise BadInput(problem(f"version {version}", wanted="verdict PASS", found=verdict, remedy=remedy))
-    registry.promote(version, why=why, key=f"manual-{version}-{len(registry.history())}")
-    print(f"{registry.model}: champion is version {version}")
-
-
-@app.command()
-def rollback(config: Config, overrides: Overrides = None, why: Why = "by hand") -> None:
-    """Put the champion before this one back."""
-    registry = _registry(config, overrides)
-    event = registry.rollback(why=why)
-    print(f"{registry.model}: champion is version {event.version} again, instead of {event.replaced}")
-
-
-@app.command()
-def history(config: Config, overrides: Overrides = None) -> None:
-    """Who replaced whom as champion, when and why."""
-    registry = _registry(config, overrides)
-    events = registry.history()
-    if not events:
-        print(f"{registry.model}: no champion yet")
-    for event in events:
-        at = datetime.fromtimestamp(event.at, UTC).isoformat(" ", "seconds")
-        replaced = "-" if event.replaced is None else event.replaced
-        print(f"{at}  {event.action:8}  version {event.version} for {replaced}  by {event.who}: {event.why}")
-
-
-def _registry(config: Path, overrides: list[str] | None) -> Any:
-    settings = open_config(config, overrides, quiet=True)
-    from recdistill.promotion.registry import open_registry
-
-    return open_registry(settings)
 
 
 @app.command()
