@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo results bench-data bench-serve bench-train test test-all check fmt lint-docker clean
+.PHONY: help setup demo results picture bench-data bench-serve bench-train test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,16 @@ bench-serve: setup ## Speed of the scorer, the server and score-file, as one JSO
 results: setup ## Run demo and ml-1m from scratch and write docs/results.md from them
 	$(BIN)/recdistill synth runs/demo-log
 	$(BIN)/python benchmarks/results.py configs/demo.yaml configs/ml-1m.yaml
+
+picture: setup ## docs/report.png: the page of a run that faces a champion, in a headless Chromium
+	rm -rf runs/picture
+	$(BIN)/recdistill synth runs/picture/log --rows 60000 --users 800 --items 300 --days 12
+	for end in 2026-01-12 2026-01-13; do \
+	  $(BIN)/recdistill run configs/demo.yaml name=picture root=runs/picture/run data.source=runs/picture/log data.end=$$end \
+	    student.seeds=2 'gates.slices=[new_users,tail,country]' registry.tracking_uri=sqlite:///runs/picture/mlflow.db \
+	    registry.artifacts=runs/picture/artifacts || [ $$? = 1 ] || exit; \
+	done
+	$(BIN)/python tests/browser.py runs/picture/run/report.html docs/report.png
 
 fmt: setup ## Lay out the code, mend what ruff can mend
 	$(BIN)/ruff format .
