@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from conftest import make_run
+from pydantic import ValidationError
 
 from recdistill.config.gates import Gates
 from recdistill.promotion.gates import Decision, Gate, decide_gates
@@ -163,6 +165,85 @@ def test_another_metric_is_compared_where_the_config_says_so():
     failed = [gate.name for gate in decide_gates(gates, given).gates if gate.verdict == "FAIL"]
     names = ("control", "champion", "reference")  # of the reference gauc is missing
     assert failed == [f"gauc over {name}, low end" for name in names]
+
+
+def named(settings, **changes):
+    return {gate.name: gate for gate in decide_gates(settings, evidence(**changes)).gates}
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(-0.0049, "PASS"), (-0.005, "FAIL"), (None, "FAIL"), (math.nan, "FAIL")])
+def test_many_small_losses_are_seen_against_the_reference(low, verdict):
+    reference = {"version": 1, "difference": {"auc": [0.0, low, 0.1]}}
+    assert named(SETTINGS, reference=reference)["auc over reference, low end"].verdict == verdict
+    assert decide_gates(SETTINGS, evidence(reference=reference)).verdict == verdict
+
+
+def test_a_reference_that_cannot_be_scored_fails():
+    found = named(SETTINGS, reference={"version": 1, "error": "no column price"})
+    assert found["auc over reference, low end"].verdict == "FAIL"
+
+
+SUPERIOR = SETTINGS.model_copy(update={"superior": True})
+
+
+@pytest.mark.parametrize(
+    ("beyond", "verdict"),
+    [([0.1, 0.001, 0.2], "PASS"), ([0.1, 0.0, 0.2], "FAIL"), ([None, None, None], "FAIL"), (None, "FAIL")],
+)
+def test_superiority_is_asked_for_beyond_seeds(beyond, verdict):
+    found = named(SUPERIOR, champion={**champion(), "beyond_seeds": beyond, "num_seeds": [3, 2]})
+    assert found["auc beyond seeds, low end"].verdict == verdict
+    assert found["auc beyond seeds, low end"].found.endswith("(3 seeds against 2)")
+    assert "auc beyond seeds, low end" not in named(SETTINGS)
+
+
+def test_the_first_champion_need_not_be_superior_to_none():
+    assert decide_gates(SUPERIOR, evidence(champion=None)).verdict == "PASS"
+
+
+SLICED = SETTINGS.model_copy(update={"slices": ["hour"], "slice_margin": 0.02, "slice_users": 10})
+
+
+@pytest.mark.parametrize(
+    ("users", "low", "verdict"),
+    [(10, -0.019, "PASS"), (10, -0.02, "FAIL"), (9, None, "NO_BASELINE"), (10, None, "FAIL"), (10, math.nan, "FAIL")],
+)
+def test_a_slice_may_lose_less_than_its_margin_and_is_left_out_with_few_users(users, low, verdict):
+    one = {"name": "hour 03", "rows": 50, "users": users, "difference": [0.0, low, 0.1]}
+    found = named(SLICED, champion={**champion(), "slices": [one]})
+    assert found["auc in hour 03, low end"].verdict == verdict
+
+
+def test_slices_that_were_not_cut_fail():
+    assert named(SLICED)["slices, low ends"].verdict == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("limit", "field", "fine", "wrong", "name"),
+    [
+        ({"max_bytes": 100}, "bytes", 100, 101, "bytes of the bundle"),
+        ({"max_p99_ratio": 2.0}, "p99_ratio", 2.0, 2.01, "p99 over the reference graph's"),
+        ({"denied": ["zip*"]}, "denied", [], ["zip_code"], "feature policy"),
+    ],
+)
+def test_size_speed_and_policy_are_gates_where_they_are_set(limit, field, fine, wrong, name):
+    settings = SETTINGS.model_copy(update=limit)
+    assert named(settings, **{field: fine})[name].verdict == "PASS"
+    for value in (wrong, None):
+        assert named(settings, **{field: value})[name].verdict == "FAIL"
+    assert name not in named(SETTINGS, **{field: wrong})
+
+
+@pytest.mark.parametrize("booted", [None, {"error": "the server says no"}, {"answered": 0}])
+def test_a_bundle_that_no_server_answers_with_fails(booted):
+    assert named(SETTINGS, boot=booted)["golden requests, from a server"].verdict == "FAIL"
+
+
+@pytest.mark.parametrize("slices", [["gender"], ["item"], ["hour", "history.item_id"]])
+def test_slices_are_kinds_or_features(tmp_path, slices):
+    make_run(tmp_path, tmp_path, gates={"slices": ["hour", "tail", "price", "country"]})
+    with pytest.raises(ValidationError, match=r"gates.slices: wanted features, new_users"):
+        make_run(tmp_path, tmp_path, gates={"slices": slices})
 
 
 def test_a_decision_is_json_with_found_and_wanted_for_a_reader():
