@@ -8,6 +8,7 @@ meanwhile, so nothing has to expire, no clock is compared, and a process that is
 from __future__ import annotations
 
 import json
+import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class PromotionLog:
 
     def keep_copies(self, entries: Sequence[str]) -> None:
         """This machine's file, and a file an entry beside the run: nobody can overwrite anybody's with another."""
-        if self.copy is not None:
+        if self.copy is not None and len(read_copy(self.copy)) < len(entries):
             write_copy(self.copy, entries)
         run_id = self._run_id()
         if run_id is None:
@@ -93,14 +94,12 @@ class PromotionLog:
 
     def artifact_entries(self) -> list[str]:
         """The entries as the files have them, those that were not written left out."""
-        import mlflow.artifacts
-
         run_id = self._run_id()
-        if run_id is None:
+        if run_id is None or not self.client.list_artifacts(run_id, _FOLDER):
             return []
-        root = self.client.get_run(run_id).info.artifact_uri
-        paths = sorted(info.path for info in self.client.list_artifacts(run_id, _FOLDER))
-        return [mlflow.artifacts.load_text(f"{root}/{path}") for path in paths]
+        with tempfile.TemporaryDirectory() as folder:
+            found = Path(self.client.download_artifacts(run_id, _FOLDER, folder))
+            return [path.read_text() for path in sorted(found.iterdir())]
 
     def _run_id(self) -> str | None:
         experiment: Experiment | None = self.client.get_experiment_by_name(self.name)

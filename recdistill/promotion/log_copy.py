@@ -17,9 +17,7 @@ def read_copy(path: Path) -> list[str]:
 
 
 def write_copy(path: Path, entries: Sequence[str]) -> None:
-    """Keep the entries, whole or not at all; a file that has more is left as it is."""
-    if not entries or len(read_copy(path)) >= len(entries):
-        return
+    """Keep the entries, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     with temporary.open("w") as file:

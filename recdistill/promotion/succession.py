@@ -124,7 +124,7 @@ def _superseded(model: str, version: int, wanted: int | None, events: Sequence[E
     found = f"version {made[-1].version}, by {made[-1].who}: {made[-1].why}" if made else "no champion"
     expected = "no champion" if wanted is None else f"version {wanted}"
     where = f"{model}: the champion that version {version} is to replace"
-    remedy = "run it again, which judges it against that one"
+    remedy = "run it again, which judges it against that one, or overrule with `recdistill promote --force`"
     return Superseded(problem(where, wanted=expected, found=found, remedy=remedy))
 
 

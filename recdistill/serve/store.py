@@ -13,7 +13,7 @@ from recdistill.files import damage, write_json
 from recdistill.problems import BadInput, problem
 
 CURRENT = "current.json"
-_KEPT = 3  # bundles that stay on disk: the one served, the one before, the challenger
+_KEPT = 4  # bundles that stay on disk: the champion, the one before, the challenger, and the one before that
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):

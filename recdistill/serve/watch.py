@@ -34,6 +34,18 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     every_s: float = 10.0
 
 
+def follow(registry: Registry, watch: Watch) -> None:
+    """Look, after the registry was told what happened here without it; what a rollback needs stays here."""
+    from recdistill.promotion.last_good import remember, replay
+
+    of_champion = watch.champion == "champion"
+    if of_champion:
+        replay(registry, Path(watch.state))
+    look(registry, watch)
+    if of_champion:
+        remember(registry, Path(watch.state))
+
+
 def look(registry: Registry, watch: Watch) -> None:
     """Fetch what the aliases name now, where that is new, and say so to the server. BadInput where it cannot be."""
     state = Path(watch.state)
@@ -75,7 +87,7 @@ def main() -> None:
     said = ""
     while True:
         try:
-            look(open_store(watch.uri, watch.model), watch)
+            follow(open_store(watch.uri, watch.model), watch)
             said = ""
         except Exception as error:  # of the network, the store, the artifact: what is served stays
             if str(error) != said:

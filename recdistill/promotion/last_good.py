@@ -1,0 +1,102 @@
+"""Rollback where MLflow is away: a server's own memory of champions, changed here and told to MLflow later."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recdistill.files import read_json, write_json
+from recdistill.problems import BadInput, problem
+from recdistill.promotion.events import Event, chained, read_chain
+from recdistill.promotion.log_copy import COPY, read_copy, write_copy
+from recdistill.promotion.registry import Registry, Unreachable, may_answer_later, open_registry
+from recdistill.promotion.succession import Superseded, back
+from recdistill.serve.serving import champion_state
+from recdistill.serve.store import Current, keep, pointer, read_current, write_current
+
+if TYPE_CHECKING:
+    from recdistill.config.run import Run
+
+logger = logging.getLogger("recdistill.promotion")
+_PENDING = "rollbacks"
+_SOON = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+
+
+def roll_back(run: Run, *, why: str, who: str, state: Path | None = None) -> tuple[Event, bool]:
+    """Put the champion before this one back, and whether MLflow knows already.
+
+    Where MLflow does not answer (20 seconds at most), the servers of this machine that follow the champion go back, and
+    tell MLflow when it is there again. state: their --state. BadInput where there is nothing to go back to.
+    """
+    for name, value in _SOON.items():
+        os.environ.setdefault(name, value)
+    try:
+        return open_registry(run).rollback(why=why, who=who), True
+    except Exception as error:
+        if not isinstance(error, Unreachable) and not may_answer_later(error):
+            raise
+        said = str(error).splitlines()[0][:200]
+        logger.warning("MLflow does not answer, so this machine's servers go back: %s", said)
+    here = champion_state(run.model, state)
+    return roll_back_here(here, run.model, why=why, who=who, at=time.time()), False
+
+
+def remember(registry: Registry, state: Path) -> None:
+    """Keep what a rollback without MLflow needs beside a server: the promotion log and the champions' bundles."""
+    entries = registry.log_entries()
+    if entries != read_copy(state / COPY):
+        write_copy(state / COPY, entries)
+    for version in (registry.aliased("previous_champion"), registry.champion()):
+        if version is None:
+            continue
+        digest = version.tags.get("bundle_sha256", "")
+        folder = state / "bundles" / digest
+        if folder.is_dir():
+            os.utime(folder)  # the oldest ones are forgotten
+        else:
+            with registry.download(version) as fetched:
+                keep(fetched, state, str(version.version), digest)
+
+
+def roll_back_here(state: Path, model: str, *, why: str, who: str, at: float) -> Event:
+    """Make a server on this machine serve the champion before its present one, and note it for MLflow.
+
+    BadInput where this machine does not know that one, or has not its whole bundle.
+    """
+    entries = read_copy(state / COPY)
+    if not entries:
+        remedy = "start the tracking store, or run it where `recdistill serve` follows the champion"
+        raise BadInput(problem(str(state), wanted="what a server remembers", found="nothing", remedy=remedy))
+    for _, event in _pending(state):
+        entries.append(chained(event, entries))
+    event = back(model, read_chain(str(state / COPY), entries), why=why, who=who, at=at)
+    bundle = pointer(state / "bundles" / event.bundle_sha256, str(event.version))
+    _note(state, event, len(entries))
+    present = read_current(state)
+    write_current(state, Current(champion=bundle, challenger=None if present is None else present.challenger))
+    return event
+
+
+def replay(registry: Registry, state: Path) -> None:
+    """Tell MLflow of the rollbacks that were done without it; one whose champion was replaced since is dropped."""
+    for path, event in _pending(state):
+        try:
+            registry.add(event)
+        except Superseded as error:
+            logger.warning("a rollback that was done without MLflow is void: %s", error.problems[0])
+        path.unlink()
+
+
+def _pending(state: Path) -> list[tuple[Path, Event]]:
+    paths = sorted((state / _PENDING).glob("*.json"))
+    return [(path, Event(**read_json(path))) for path in paths]
+
+
+def _note(state: Path, event: Event, number: int) -> None:
+    folder = state / _PENDING
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{number:06d}.json", asdict(event))
