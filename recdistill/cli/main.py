@@ -13,6 +13,7 @@ import typer
 from recdistill.cli.cleanup import cleanup_commands
 from recdistill.cli.compare import compare_commands
 from recdistill.cli.data import data_commands
+from recdistill.cli.gates import gate_commands
 from recdistill.cli.monitor import monitor_commands
 from recdistill.cli.options import Config, Overrides, Quiet, open_config
 from recdistill.cli.plan import plan_commands
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_commands)
+app.add_typer(gate_commands)
 app.add_typer(plan_commands)
 app.add_typer(recipe_commands)
 app.add_typer(compare_commands)
