@@ -26,7 +26,8 @@ COPY flows flows
 RUN .venv/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation . \
     && .venv/bin/recdistill doctor --quick
 
-FROM ${BASE}
+# What compose.yaml and Prefect's Docker and Kubernetes workers run: a command of theirs, so no entrypoint.
+FROM ${BASE} AS worker
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
@@ -34,8 +35,9 @@ RUN apt-get update \
 WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY --chown=10001:10001 configs configs
+COPY --chown=10001:10001 flows flows
 COPY --chown=10001:10001 prefect.yaml ./
-RUN install --directory --owner=10001 --group=10001 runs
+RUN install --directory --owner=10001 --group=10001 runs artifacts
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=1 \
@@ -44,5 +46,7 @@ ENV PATH=/app/.venv/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true
 USER 10001:10001
 HEALTHCHECK --interval=5m --timeout=60s --start-period=60s CMD ["recdistill", "doctor", "--quick"]
+
+FROM worker
 ENTRYPOINT ["recdistill"]
 CMD ["--help"]

@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo results picture bench-data bench-serve bench-train test test-all check fmt lint-docker clean
+.PHONY: help setup demo stack stack-down results picture bench-data bench-serve bench-train test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ picture: setup ## docs/report.png: the page of a run that faces a champion, in a
 fmt: setup ## Lay out the code, mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+stack: setup ## Prefect, MLflow and a worker on this machine, on loopback; their state in runs/stack
+	$(BIN)/recdistill stack up
+
+stack-down: setup ## Stop them; nothing is lost
+	$(BIN)/recdistill stack down
 
 lint-docker: setup ## hadolint on the Dockerfile
 	$(BIN)/hadolint Dockerfile
