@@ -29,7 +29,9 @@ class Entry:
     @property
     def needs(self) -> list[str]:
         """What it asks of a run beyond the teacher's scores."""
-        return sorted(self.section.recipe().needs - {"teacher", "labels", "batch", "student", "progress"})
+        told = self.section.recipe().needs - {"teacher", "labels", "batch", "student", "progress", "rows"}
+        own = {"privileged": self.section.privileged, "hidden": self.section.student.memory is not None}
+        return sorted(told | {name for name, wanted in own.items() if wanted})
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -51,10 +53,11 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def overview(folder: Path) -> str:
-    """A line a recipe, then a line a plug-in."""
-    lines = [LINE.format("recipe", "teacher", "what, whose; what it needs beyond scores")]
+    """A line a recipe, then a line a plug-in. A recipe runs on rows (a log of labels) or on pairs (data.pairs) too."""
+    lines = [LINE.format("recipe", "teacher", "what, whose; the shapes that it runs on; what it needs beyond scores")]
     for entry in entries(folder):
-        lines.append(LINE.format(entry.name, entry.section.teacher, entry.about + _listed("needs", entry.needs)))
+        told = _listed("runs on", entry.section.shapes) + _listed("needs", entry.needs)
+        lines.append(LINE.format(entry.name, entry.section.teacher, entry.about + told))
     lines += ["", LINE.format("plug-in", "kind", "what; its settings; what it needs")]
     for plugin in _plugins():
         more = _listed("takes", list(plugin.parameters)) + _listed("needs", sorted(plugin.needs))
@@ -87,7 +90,7 @@ def _recipe(entry: Entry) -> str:
     seen = {choice.plugin.name: choice for choice in entry.section.recipe().choices}
     lines = [f"  {name:24} {choice.plugin.summary}" for name, choice in seen.items()]
     needs = ", ".join(entry.needs) or "nothing beyond the teacher's scores"
-    return "\n".join([entry.text, f"needs: {needs}", *lines])
+    return "\n".join([entry.text, f"runs on: {', '.join(entry.section.shapes)}", f"needs: {needs}", *lines])
 
 
 def _plugin(plugin: Plugin) -> str:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from conftest import make_run
+from pydantic import ValidationError
 
 from recdistill.config.recipe import RecipeSection
 from recdistill.data.store import open_rows
@@ -24,7 +25,16 @@ STUDENT = {"seeds": 1, "width": 4, "tower": [8, 6], "attention": 4}
 def world(tiny_log, tmp_path_factory):
     """(run, the folders that a student learns from) of a tiny run up to distil, which is its own yesterday."""
     score = {"candidates": {"per_request": 2, "by": "random", "item_columns": ["categories", "price"]}}
-    run = make_run(tiny_log, tmp_path_factory.mktemp("distil"), student=STUDENT, score=score)
+    score |= {"hidden": "float16", "members": True}
+    ids = ["item_id", {"column": "country", "serve": "never"}, {"column": "categories", "max_values": 2}]
+    run = make_run(
+        tiny_log,
+        tmp_path_factory.mktemp("distil"),
+        student=STUDENT,
+        score=score,
+        teacher={"members": 2},
+        features={"ids": ids},
+    )
     done = run_all(run, until="distil")
     return run, done.folders
 
@@ -54,7 +64,7 @@ def trained(world):
 
 
 def test_there_is_a_recipe_for_every_paper():
-    assert len(RECIPES) >= 45
+    assert len(RECIPES) >= 68
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -158,11 +168,12 @@ def test_the_curve_holds_rho_and_lambda(world):
     assert all(0 <= losses[f"lambda.{group}"] <= 0.95 for group in range(3))
 
 
-@pytest.mark.parametrize("shape", [{"assistant": 0.25}, {"history": "mean", "depth": 2}])
+@pytest.mark.parametrize("shape", [{"assistant": 0.25}, {"history": "mean", "depth": 2}, {"memory": 3}])
 def test_a_reshaped_student_comes_back_from_disk_as_it_was(world, tmp_path, tiny_log, shape):
     """And only the student: its control is as the run describes it."""
     terms = ["label.bce", "point.soft_bce"]
-    run = make_run(tiny_log, tmp_path, student=STUDENT, recipe={"terms": terms, "student": shape})
+    recipe, score = {"terms": terms, "student": shape}, {"hidden": "float16"}
+    run = make_run(tiny_log, tmp_path, student=STUDENT, recipe=recipe, score=score)
     done = run_all(run, until="distil")
     layout = open_rows(done.folders["prepare"], "valid").layout
     rows = open_rows(done.folders["prepare"], "valid")
@@ -172,15 +183,16 @@ def test_a_reshaped_student_comes_back_from_disk_as_it_was(world, tmp_path, tiny
         logit = predict(model, rows, torch.device("cpu"))
         assert np.isfinite(logit).all()
         best[arm] = model
-    assert type(best["student"].tower) is not type(best["control"].tower) or len(best["student"].tower) > 4
+    assert [str(best[arm]) for arm in ("student", "control")] == list({str(model): 0 for model in best.values()})
     assert read_json(done.folders["distil"] / "students.json")["rows_per_s"]["control"] > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [{"assistant": 0.25}, {"history": "mean", "depth": 2}])
+@pytest.mark.parametrize("shape", [{"assistant": 0.25}, {"history": "mean", "depth": 2}, {"memory": 3}])
 def test_a_reshaped_student_ships(tmp_path, tiny_log, shape):
     """The export step refuses a bundle that scores otherwise than torch."""
-    run = make_run(tiny_log, tmp_path, student=STUDENT, recipe={"terms": ["point.soft_bce"], "student": shape})
+    recipe, score = {"terms": ["point.soft_bce"], "student": shape}, {"hidden": "float16"}
+    run = make_run(tiny_log, tmp_path, student=STUDENT, recipe=recipe, score=score)
     assert run_all(run, until="export").did[-1] == "export"
 
 
@@ -194,11 +206,29 @@ def test_hints_are_learnt_from_stored_hidden_vectors(tmp_path, tiny_log):
 
 def test_scores_that_are_not_there_are_told_before_training(world):
     section = RecipeSection.model_validate({"scores": "out_of_fold", "terms": ["point.soft_bce"]})
-    with pytest.raises(BadInput, match=r"recipe.scores: out_of_fold: wanted a score store .*; set teacher.folds, or use scores: in_sample"):
+    with pytest.raises(
+        BadInput,
+        match=r"recipe.scores: out_of_fold: wanted a score store .*; set teacher.folds, or use scores: in_sample",
+    ):
         fit(world, section)
-    hidden = RecipeSection.model_validate({"terms": ["feature.hint"]})
-    with pytest.raises(BadInput, match=r"score.hidden: wanted stored hidden vectors .*, found none; set score.hidden"):
-        fit(world, hidden)
+
+
+WANTING = {
+    "hidden": {"terms": ["feature.hint"]},
+    "members": {"terms": ["label.bce", "point.gated_ensemble"]},
+    "memory": {"terms": ["point.soft_bce"], "student": {"memory": 4}},
+}
+
+
+@pytest.mark.parametrize("what", WANTING)
+def test_what_was_not_stored_is_told_before_training(tiny_log, tmp_path, what):
+    """By the config, and by the step where a config of other stores is at hand."""
+    with pytest.raises(ValidationError, match=r"recipe: wanted .*, found score\.\w+: (none|false); set"):
+        make_run(tiny_log, tmp_path, student=STUDENT, recipe=WANTING[what])
+    run = make_run(tiny_log, tmp_path, student=STUDENT)
+    folders = run_all(run, until="score").folders
+    with pytest.raises(BadInput, match=r"score\.(hidden|members): wanted stored .*, found none; set score\."):
+        fit_student(run, folders, RecipeSection.model_validate(WANTING[what]), 1, arm="student")
 
 
 def test_an_earlier_run_that_is_not_there_is_told(world, tmp_path):

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from recdistill.config.choice import PluginChoice
 from recdistill.config.pairs import Lists
 from recdistill.config.sections import Count, Section
-from recdistill.distil.recipe import LIST_ONLY, Recipe, Source, Term
+from recdistill.distil.recipe import LIST_ONLY, RANKING_ONLY, Recipe, Source, Term
 from recdistill.distil.stress import Stress
 from recdistill.plugins import Kind
 
@@ -71,6 +71,8 @@ class Shape(Section):
     """How many times every layer of its tower stands in a row."""
     assistant: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of every width that is carved out for an assistant, whose logit is added to the student's."""
+    memory: Count | None = None
+    """How wide a vector of what the teacher has thought of an item stands beside each past event: see memory.py."""
 
 
 class StressSection(Section):
@@ -94,6 +96,8 @@ class RecipeSection(Section):
     """The folder of an earlier run of the same student, for what looks at how the teacher moved since."""
     init: Literal["fresh", "teacher_pca"] = "fresh"
     """What the student's tables begin as: random, or the teacher's, projected on their principal components."""
+    privileged: bool = False
+    """Whether the teacher is to read columns that the student never gets: features of serve: never. Refused without."""
     trains_tables: bool = True
     """Whether the tables go on learning; false needs init: teacher_pca."""
     student: Shape = Shape()
@@ -132,6 +136,8 @@ class RecipeSection(Section):
             found.append("wanted teacher: joint and a partner together, found one of them")
         if not self.trains_tables and self.init == "fresh":
             found.append("wanted init: teacher_pca beside trains_tables: false, found fresh tables")
+        if "members" in needs and self.teacher != "stored":
+            found.append(f"wanted teacher: stored for {self._who('members')}, found {self.teacher}")
         if self.student.assistant is not None and needs & {"blocks", "pooled"}:
             found.append(f"wanted a student without assistant for {self._who('blocks', 'pooled')}")
         if self.unlabelled and (self.teacher == "self" or "labels" in needs):
@@ -158,6 +164,13 @@ class RecipeSection(Section):
     def _who(self, *needs: str) -> str:
         names = {choice.plugin.name for choice in self.recipe().choices if choice.plugin.needs & set(needs)}
         return ", ".join(sorted(names))
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """What it runs on: rows (a log of labels, with requests where it needs them), pairs (data.pairs)."""
+        own = self.init != "fresh" or self.student.model_fields_set or self.unlabelled or self.privileged
+        bare = self.teacher == "stored" and not own and not self.recipe().needs & RANKING_ONLY
+        return ("rows", "pairs") if bare else ("rows",)
 
     def recipe(self) -> Recipe:
         """The plug-ins themselves."""

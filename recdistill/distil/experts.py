@@ -13,7 +13,7 @@ class Experts(nn.Module):
 
         a = softmax(W h' + c),    s = softmax((log a + gumbel) / temperature)
 
-    Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1. The Gumbel noise is a hash of the row, the
+    Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1. The Gumbel noise is a hash of the key, the
     expert and how often this was called in training, so that a training can be taken up again; none in evaluation.
     """
 
@@ -28,12 +28,17 @@ class Experts(nn.Module):
         self.number = number
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-    def shares(self, theirs_NH: Tensor, row_id: Tensor, temperature: float) -> Tensor:
-        """[N, M] how much of each expert a row gets; one of them nearly all where the temperature is low."""
+    def loss(self, own_NH: Tensor, theirs_NH: Tensor, key_N: Tensor, temperature: float) -> Tensor:
+        """[N] mean squared difference of the teacher's vectors and what their experts make of the student's."""
+        mapped_NH = self(own_NH, self.shares(theirs_NH, key_N, temperature))
+        return (mapped_NH - theirs_NH).square().mean(dim=1)
+
+    def shares(self, theirs_NH: Tensor, key_N: Tensor, temperature: float) -> Tensor:
+        """[N, M] how much of each expert a vector gets; one of them nearly all where the temperature is low."""
         log_NM = torch.log_softmax(self.selector(theirs_NH), dim=1)
         if self.training:
             self.calls += 1
-            place_NM = row_id.unsqueeze(1) * self.number + torch.arange(self.number, device=row_id.device)
+            place_NM = key_N.unsqueeze(1) * self.number + torch.arange(self.number, device=key_N.device)
             chance_NM = uniform(place_NM.reshape(-1), int(self.calls)).view_as(log_NM)
             log_NM = log_NM - (-chance_NM.log()).log().to(log_NM.dtype)
         return torch.softmax(log_NM / temperature, dim=1)

@@ -12,6 +12,9 @@ from recdistill.plugins import Choice, choose
 
 Source = Literal["stored", "live", "joint", "self"]
 OF_THE_TEACHER = frozenset({"teacher", "live_teacher", "previous", "first_generation", "item_vectors", "student"})
+RANKING_ONLY = frozenset(  # what a run of pairs has not
+    {"blocks", "pooled", "live_teacher", "previous", "first_generation", "members", "rows"}
+)
 LIST_ONLY = frozenset({"requests", "labels"})  # a target with one of these leaves no calibrated level to learn
 
 

@@ -31,6 +31,7 @@ def facts(
     *,
     student: Ranker,
     teacher: Widths | None,
+    num_members: int,
     others: Mapping[str, RowLogits],
 ) -> Facts:
     """Only what the needs name is worked out. teacher: None where nobody looks inside it."""
@@ -42,6 +43,7 @@ def facts(
         row_id=torch.from_numpy(np.sort(rows["row_id"])) if needs & {"progress", "rows"} else torch.zeros(0).long(),
         student=widths(run, student, needs) if looks else None,
         teacher=teacher,
+        num_members=num_members,
         popularity=popularity(rows, item_of(run, rows.layout)) if counted else None,
         item_vectors=_item_vectors(run, inputs, rows) if "item_vectors" in needs else None,
         others=others,

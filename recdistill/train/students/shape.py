@@ -13,6 +13,7 @@ from recdistill.config.student import Student
 from recdistill.models.build import Ranker, build
 from recdistill.models.carve import carve
 from recdistill.models.history.mean import Mean
+from recdistill.models.remembered import Remembered
 from recdistill.models.student import StudentModel
 from recdistill.problems import BadInput, problem
 from recdistill.types import Layout
@@ -28,6 +29,8 @@ def build_student(run: Run, layout: Layout, counts: Mapping[str, Tensor], shape:
     units = [size for size in run.student.tower for _ in range(shape.depth)]
     settings = run.student.model_copy(update={"tower": units})
     model = build(layout, settings, _unread(run), counts)
+    if shape.memory is not None:
+        model = _with_memory(model, layout, shape.memory)
     if shape.history == "mean" or shape.assistant is not None:
         if not isinstance(model, StudentModel) or model.pairs is not None or min(units, default=0) < 2:
             where, wanted = "recipe.student", "a student of one tower, every layer 2 wide or more"
@@ -48,6 +51,15 @@ def trained_student(
     model = build_student(run, layout, counts, shape)
     model.load_state_dict(dict(weights))
     return model.eval()
+
+
+def _with_memory(model: Ranker, layout: Layout, width: int) -> Ranker:
+    if not isinstance(model, StudentModel) or model.history is None:
+        where, wanted = "recipe.student.memory", "a student of one tower that reads a history"
+        remedy = "use interaction: mlp and features.history, or another recipe"
+        raise BadInput(problem(where, wanted=wanted, found="another", remedy=remedy))
+    model.history = Remembered(model.history, layout.histories[0].num_rows, width)  # type: ignore[assignment]
+    return model
 
 
 def build_partner(run: Run, layout: Layout, counts: Mapping[str, Tensor], partner: Partner, student: Ranker) -> Ranker:

@@ -32,6 +32,7 @@ from recdistill.train.students.earlier import newest
 from recdistill.train.students.known import facts, stored_widths, widths
 from recdistill.train.students.live import Live
 from recdistill.train.students.look_ups import look_ups
+from recdistill.train.students.memory import remember
 from recdistill.train.students.shape import (
     AS_DESCRIBED,
     build_partner,
@@ -145,6 +146,8 @@ def _pupil(
     if taught_here and section.init == "teacher_pca":
         begin_as_teacher(student.tables, load_weights(inputs["train_teacher"], teacher_weights(0)))
         frozen = [] if section.trains_tables else list(student.tables.parameters())
+    if taught_here and section.student.memory is not None:
+        remember(student, rows, given.scores)
     if run.student.warm_start is not None:
         _warm(run, inputs, student, seed, arm)
     with torch.random.fork_rng(devices=[]):
@@ -158,6 +161,7 @@ def _pupil(
             rows,
             student=student,
             teacher=_teacher_widths(run, given, teacher, partner),
+            num_members=1 if given.scores is None or given.scores.members is None else given.scores.members.shape[1],
             others=given.others,
         )
         models = [student] if partner is None else [student, partner]

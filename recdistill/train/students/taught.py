@@ -56,6 +56,10 @@ def taught(run: Run, inputs: Mapping[str, Path], section: RecipeSection, rows: R
         remedy = "set score.hidden to float16 or int8, or teacher: live in the recipe"
         wanted = "stored hidden vectors of the teacher, which the recipe learns from"
         raise BadInput(problem("score.hidden", wanted=wanted, found="none", remedy=remedy))
+    if "members" in needs and (scores is None or scores.members is None):
+        remedy = "set score.members to true, and teacher.members or teacher.ensemble to several"
+        wanted = "stored logits of the teacher's members, which the recipe learns from"
+        raise BadInput(problem("score.members", wanted=wanted, found="none", remedy=remedy))
     return Taught(scores=None if section.teacher in ("live", "joint") else scores, others=others)
 
 

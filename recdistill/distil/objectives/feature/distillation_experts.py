@@ -5,9 +5,9 @@
 Rows whose teacher's vectors are alike share an expert, so that none has to fit them all. The temperature falls over the
 training (schedules/geometric.py) until a row has one expert. Experts are dropped at export.
 
-Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1, 30 experts. Differs: on the last hidden layer of
-a row, where theirs has one such loss on the user's and one on the item's vector; divided by the width H', so that the
-weight does not hang on it.
+h, h': of a run of pairs the user's vector and the item's, each with experts of its own, a row's loss being the mean of
+both; else a row's last hidden layer. Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1, 30
+experts. Differs: divided by the width H', so that the weight does not hang on it.
 
 >>> widths = [Widths(fields=(), field=0, pooled=1, blocks=(n,), hidden=n) for n in (1, 2)]
 >>> loss = DistillationExperts(Facts(student=widths[0], teacher=widths[1]), number=1).eval()
@@ -21,9 +21,11 @@ tensor([4.5000])
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from recdistill.distil.entities import entities, num_sides, widths_of
 from recdistill.distil.experts import Experts
 from recdistill.distil.facts import Facts
 from recdistill.types import Batch, Scores
@@ -36,14 +38,13 @@ class DistillationExperts(nn.Module):
 
     def __init__(self, facts: Facts, *, number: Annotated[int, Field(ge=1)] = 30) -> None:
         super().__init__()
-        assert facts.student is not None
-        assert facts.teacher is not None
-        self.experts = Experts(facts.student.hidden, facts.teacher.hidden, number)
+        self.sides = nn.ModuleList(Experts(*widths_of(facts), number) for _ in range(num_sides(facts)))
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
         """[N] loss per row."""
-        assert student.hidden is not None
-        assert teacher.hidden is not None
-        theirs_NH = teacher.hidden.to(student.hidden.dtype)
-        share_NM = self.experts.shares(theirs_NH, batch.row_id, temperature)
-        return (self.experts(student.hidden, share_NM) - theirs_NH).square().mean(dim=1)
+        found = entities(student, teacher, batch, len(self.sides))
+        losses = []
+        for side, experts in enumerate(self.sides):
+            assert isinstance(experts, Experts)
+            losses.append(experts.loss(*found.on(side), temperature))
+        return found.of_rows(torch.cat(losses))

@@ -8,8 +8,8 @@ the second line is fitted); P_k, P'_k: mean vectors of the G groups of the batch
 of rows that have nothing to do with one another, for which it is too small.
 
 Source: Kang et al., Topology Distillation for Recommender System (KDD 2021, arXiv 2106.08700), section 4.2 (HTD), 30
-groups, alpha 0.5. Differs: rows instead of users and items, as in relation.topology; means instead of sums; no gradient
-runs through the choice of a group; relations of two centres are left out, being those of their rows.
+groups, alpha 0.5. h as in relation.topology. Differs: means instead of sums; no gradient runs through the choice of a
+group; relations of two centres are left out, being those of their members.
 
 >>> widths = Widths(fields=(), field=0, pooled=2, blocks=(2,), hidden=2)
 >>> loss = HierarchicalTopology(Facts(student=widths, teacher=widths), groups=1, alpha=1.0).eval()
@@ -26,6 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from recdistill.distil.entities import entities, num_sides, widths_of
 from recdistill.distil.experts import Experts
 from recdistill.distil.facts import Facts
 from recdistill.types import Batch, Scores
@@ -44,20 +45,18 @@ class HierarchicalTopology(nn.Module):
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.5,
     ) -> None:
         super().__init__()
-        assert facts.student is not None
-        assert facts.teacher is not None
-        self.experts = Experts(facts.student.hidden, facts.teacher.hidden, groups)
+        self.experts = Experts(*widths_of(facts), groups)
+        self.sides = num_sides(facts)
         self.alpha = alpha
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
         """[N] loss per row."""
-        assert student.hidden is not None
-        assert teacher.hidden is not None
-        theirs_NH = teacher.hidden.to(student.hidden.dtype)
-        share_NM = self.experts.shares(theirs_NH, batch.row_id, temperature)
-        fit_N = (self.experts(student.hidden, share_NM) - theirs_NH).square().mean(dim=1)
-        group_N = torch.unique(share_NM.argmax(dim=1), return_inverse=True)[1]
-        return self.alpha * _kept(student.hidden, theirs_NH, group_N) + (1 - self.alpha) * fit_N
+        found = entities(student, teacher, batch, self.sides)
+        share_MK = self.experts.shares(found.theirs, found.key, temperature)
+        fit_M = (self.experts(found.own, share_MK) - found.theirs).square().mean(dim=1)
+        group_M = torch.unique(share_MK.argmax(dim=1), return_inverse=True)[1]
+        kept_M = _kept(found.own, found.theirs, group_M)
+        return found.of_rows(self.alpha * kept_M + (1 - self.alpha) * fit_M)
 
 
 def _kept(own_NH: Tensor, theirs_NH: Tensor, group_N: Tensor) -> Tensor:
