@@ -66,12 +66,12 @@ def gates_frame(done: Done) -> pd.DataFrame:
 
 
 def compare_recipes(
-    config: str | Path, recipes: Sequence[str], *overrides: str, seeds: int = 3, processes: int = 1
+    config: str | Path, recipes: Sequence[str], *overrides: str, seeds: int = 3, processes: int = 1, trials: int = 0
 ) -> str:
     """`recdistill compare`: train every recipe and the controls, judge them, log it; the id of the run in MLflow.
 
     A recipe that the config cannot give what it needs has a line in comparison.json that says why. BadInput where none
-    can run. What is trained already is not trained again.
+    can run. What is trained already is not trained again. trials: of every model's settings; 0 tunes none.
     """
     run, runs, refused = load(config, overrides), dict[str, Run](), dict[str, str]()
     for name in recipes:
@@ -83,7 +83,7 @@ def compare_recipes(
         raise BadInput(
             [f"recipe {name}: {why}" for name, why in refused.items()] or ["recipes: wanted some, found none"]
         )
-    found = compare(run, runs, refused, num_seeds=seeds, processes=processes)
+    found = compare(run, runs, refused, num_seeds=seeds, processes=processes, trials=trials)
     folder = Path(run.folder) / "compare"
     write_csv(found, folder / _COMPARISON)
     plot(found, run.gates.metric, folder / "comparison.svg")

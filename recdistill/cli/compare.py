@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from recdistill.cli.options import Config, Overrides, Quiet, open_config
-
-if TYPE_CHECKING:
-    from recdistill.config.run import Run
 
 compare_commands = typer.Typer()
 
@@ -40,25 +37,13 @@ def compare(
     Goes on where it was; what is trained already is not trained again. Last line: one JSON.
     """
     run = open_config(config, overrides, quiet)
-    from recdistill.compare.league import compare as compared
-    from recdistill.compare.publish import log_comparison
-    from recdistill.compare.table import as_markdown, as_text, plot, write_csv
-    from recdistill.config.load import load
-    from recdistill.problems import BadInput
+    from recdistill.api import compare_recipes
+    from recdistill.compare.table import as_markdown, as_text, plot
+    from recdistill.files import read_json
 
-    runs: dict[str, Run] = {}
-    refused: dict[str, str] = {}
-    for name in _names(config, recipes):
-        try:
-            runs[name] = load(config, [*(overrides or []), f"recipe={name}"])
-        except BadInput as error:
-            refused[name] = "; ".join(error.problems)
-    found = compared(run, runs, refused, num_seeds=seeds, processes=processes, trials=trials)
-    folder = Path(run.folder) / "compare"
-    write_csv(found, folder / "comparison.csv")
-    plot(found, run.gates.metric, folder / "comparison.svg")
-    (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
-    log_comparison(run, found, folder)
+    named = _names(config, recipes)
+    compare_recipes(config, named, *(overrides or []), seeds=seeds, processes=processes, trials=trials)
+    found = read_json(Path(run.folder) / "compare" / "comparison.json")
     if json_file is not None:
         json_file.write_text("".join(json.dumps(model) + "\n" for model in found["models"]))
     if markdown is not None:
