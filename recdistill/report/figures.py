@@ -148,6 +148,6 @@ def drift(lines: Sequence[Mapping[str, Any]]) -> Drawing:
         axes.set_yticks(places, [line["feature"] for line in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("population stability index, test window against train window")
+        axes.set_xlabel("population stability index")
         _legend(axes)
     return drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,7 +53,6 @@ def lineage(facts: Facts) -> Section:
                 caption="Data window",
                 headings=["window", "from", "to", "rows", "positives"],
                 rows=windows,
-                words=3,
             ),
             Table(caption="Made of", headings=["what", "which"], rows=facts_of_it, words=2),
             Table(caption="Steps", headings=["step", "key", "finished, UTC", "size"], rows=steps, words=3, folded=True),
@@ -107,6 +107,11 @@ def _metrics(facts: Facts, found: Changes) -> list[list[str]]:
     ]
 
 
+def _short(text: str | None) -> str:
+    """Without what a nested setting leaves at nothing."""
+    return "-" if text is None else re.sub(r", '\w+': (None|\[\])", "", text)
+
+
 def _changed(caption: str, found: list[Change]) -> Table:
-    rows = [[one.name, one.before or "-", one.now or "-"] for one in found]
+    rows = [[one.name, _short(one.before), _short(one.now)] for one in found]
     return Table(caption=caption, headings=["what", "champion", "now"], rows=rows, words=3)
