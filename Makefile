@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo stack stack-down results picture bench-data bench-serve bench-train test test-all check fmt lint-docker clean
+.PHONY: help setup demo drill stack stack-down results picture bench-data bench-serve bench-train test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-train: setup ## Speed and memory of training the teacher, as one JSON line
 
 bench-serve: setup ## Speed of the scorer, the server and score-file, as one JSON line (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
+
+drill: setup ## A week of retraining with all that goes wrong in one, as a table (minutes; CONFIG=FILE)
+	$(BIN)/python benchmarks/drill.py $(or $(CONFIG),configs/drill.yaml)
 
 results: setup ## Run demo and ml-1m from scratch and write docs/results.md from them
 	$(BIN)/recdistill synth runs/demo-log
