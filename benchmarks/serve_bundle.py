@@ -37,14 +37,14 @@ def encoder() -> Any:
     )
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, seed: int = 0) -> Path:
     """The bundle and, beside it, items.parquet."""
     import torch
 
     from recdistill.models.student import StudentModel
     from recdistill.ship.write_bundle import write_bundle
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     made = encoder()
     made.save(folder / "encoder")
     student = StudentModel(made.layout, width=WIDTH, attention=0, hidden=TOWER).eval()
