@@ -13,7 +13,9 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -304,12 +306,24 @@ def test_prefect_yaml_names_no_machine_and_every_schedule_has_a_slug():
     text = (ROOT / "prefect.yaml").read_text()
     assert re.findall(r"(?<![\w.])/\w+|[A-Z]:\\|https?://|127\.0|localhost", text) == []
     found = deployments()
-    assert list(found) == ["nightly", "adhoc"]
+    assert {"nightly", "adhoc", "range", "recipes", "hourly", "weekly", "watch"} <= set(found)
     for deployment in found.values():
-        assert RetrainParameters(**deployment["parameters"]["parameters"]).config == "configs/demo.yaml"
         assert all(schedule["slug"] and schedule["timezone"] == "UTC" for schedule in deployment["schedules"])
         assert deployment["concurrency_limit"]["limit"] == 1
-    assert [len(found[name]["schedules"]) for name in found] == [1, 0]
+        assert deployment["work_pool"]["job_variables"]["env"]["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
+    assert [len(found[name]["schedules"]) for name in ("nightly", "adhoc")] == [1, 0]
+
+
+def test_every_deployment_gives_its_flow_parameters_that_it_takes_and_a_form_that_can_be_read():
+    entries = {deployment["entrypoint"]: deployment for deployment in deployments().values()}
+    assert len(entries) >= 6
+    for entry, deployment in entries.items():
+        path, name = entry.split(":")
+        flow = getattr(import_module(path.removesuffix(".py").replace("/", ".")), name)
+        form = get_type_hints(flow.fn)["parameters"]
+        form(**deployment["parameters"]["parameters"])
+        assert all(field.description for field in form.model_fields.values()), form
+        assert flow.fn.__doc__
 
 
 # --- slow: the real thing ---------------------------------------------------------------------------------------------
