@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -14,11 +15,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
-from prefect.states import Crashed, Scheduled
+from prefect.states import Crashed, Failed, Scheduled
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.lines import show_own_lines
 from recdistill.config.run import Registry
+from recdistill.problems import BadInput
+from recdistill.tracking.deliver import deliver_all
 from recdistill.tracking.owner import HOST, is_dead, this_process
 from recdistill.tracking.reconcile import close_dead_runs
 from recdistill.train.progress import logger
@@ -46,24 +49,27 @@ def announce(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         client.update_flow_run_labels(flow_run.id, {**this_process()})
 
 
-def reconciled(*, stale_s: float, resume: bool) -> dict[str, list[str]]:
+def reconciled(*, stale_s: float, resume: bool) -> dict[str, Any]:
     """Close what died, and, where resume is set, schedule runs of deployments again: they go on after their last step.
 
-    Returns ids: {"prefect": closed flow runs, "resumed": those of them that start again, "mlflow": closed runs}.
-    stale_s: how long a run may be silent whose process is on another machine.
+    Returns ids: {"prefect": closed flow runs, "resumed": those of them that start again, "mlflow": closed runs}, and
+    "delivered", how many entries of curves under runs/ had waited for the tracking server. stale_s: how long a run may
+    be silent whose process is on another machine. BadInput where the tracking server is away; Prefect's runs are closed
+    by then.
     """
     dead = close_dead_flow_runs(stale_s)
     again = [run for run in dead if resume and run.deployment_id is not None and run.run_count < MAX_STARTS]
-    closed = close_dead_runs(Registry().tracking_uri, stale_s=stale_s)
     with get_client(sync_client=True) as client:
         for run in again:
             state: State[Any] = Scheduled(message="goes on where its process died")
             client.set_flow_run_state(run.id, state, force=True)
             logger.info("reconcile: flow run %s starts again", run.name)
+    delivered = deliver_all(Path("runs"))
     return {
         "prefect": [str(run.id) for run in dead],
         "resumed": [str(run.id) for run in again],
-        "mlflow": closed,
+        "mlflow": close_dead_runs(Registry().tracking_uri, stale_s=stale_s),
+        "delivered": delivered,
     }
 
 
@@ -110,7 +116,10 @@ def _last_beat(client: SyncPrefectClient, run: FlowRun) -> float:
 
 
 @flow(name="reconcile", retries=0, persist_result=False, on_running=[announce])
-def reconcile(parameters: ReconcileParameters) -> dict[str, list[str]]:
+def reconcile(parameters: ReconcileParameters) -> dict[str, Any] | State[Any]:
     """Runs whose process is gone, closed and started again; what was done."""
     show_own_lines()
-    return reconciled(stale_s=parameters.stale_minutes * 60, resume=parameters.resume)
+    try:
+        return reconciled(stale_s=parameters.stale_minutes * 60, resume=parameters.resume)
+    except BadInput as error:
+        return Failed(message=str(error), data=error)
