@@ -32,7 +32,7 @@ _START_S, _ANSWER_S = 60.0, 60.0
 
 
 class Page:
-    """One tab. events: all that the browser has told of it so far, {"method", "params"}."""
+    """One tab. events: all that the browser has told since the last page was opened, {"method", "params"}."""
 
     def __init__(self, socket: Any) -> None:
         self._socket, self._number = socket, 0
@@ -57,6 +57,7 @@ class Page:
         self.ask("Emulation.setEmulatedMedia", features=features)
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.ask("Emulation.setDeviceMetricsOverride", **size)
+        self.events.clear()
         self.ask("Page.navigate", url=path.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self._socket.recv(timeout=_ANSWER_S)))
