@@ -191,6 +191,18 @@ def test_instants_that_leave_a_window_empty_are_refused(split, name):
     the_line(problems(TIMES, split), f"data.split: {name} window", "other windows")
 
 
+def test_rows_before_train_from_are_in_no_window():
+    edges = {"valid_from": at(20), "test_from": at(25)}
+    cut = windows(of(TIMES), Split(train_from=at(12), **edges))
+    found = cut.which(np.array([us(at(day)) for day in (1, 11, 12, 19, 20, 25)]))
+    assert found.tolist() == [-1, -1, 0, 0, 1, 2]
+    assert windows(of(TIMES[24:]), Split(train_from=at(0), **edges)).start == TIMES[24]
+    with pytest.raises(ValueError, match="wanted train_from < valid_from < test_from < until"):
+        Split(train_from=at(20), **edges)
+    with pytest.raises(ValueError, match="wanted valid_from and test_from beside train_from"):
+        Split(train_from=at(20))
+
+
 def test_windows_are_json_and_named():
     assert SPLITS == ("train", "valid", "test")
     assert windows(of(range(10)), SHARES).to_json() == {"start": 0, "valid": 6, "test": 8, "end": 10, "embargo": 0}
