@@ -8,7 +8,8 @@ from conftest import make_run
 
 from recdistill import evaluate
 from recdistill.data.store import Rows, record_type
-from recdistill.evaluate import bundle_logits, compare, difference, judged_rows, recovery
+from recdistill.evaluate import bundle_logits, compare, draws_for, judged_rows, recovery, report_on
+from recdistill.metrics.bootstrap import Bootstrap, difference
 from recdistill.metrics.measure import measure
 from recdistill.types import Layout
 
@@ -44,17 +45,18 @@ def run(tmp_path):
 
 def measured(run, students, controls, teacher):
     judged = judged_rows(run, rows())
-    draws, seeds = evaluate._draws(run, judged)
+    drawn = draws_for(run, judged)
     logits = {"teacher": teacher}
     for arm, models in (("student", students), ("control", controls)):
         logits |= {f"{arm}-{number}": logit for number, logit in enumerate(models)}
-    found = {name: measure(logit.astype(float), judged, draws, teacher.astype(float)) for name, logit in logits.items()}
-    return found, seeds
+    exact = {name: logit.astype(float) for name, logit in logits.items()}
+    found = {name: measure(logit, judged, drawn.weights, exact["teacher"]) for name, logit in exact.items()}
+    return found, drawn
 
 
 def report(run, students, controls, teacher, shipped="student-0"):
-    found, seeds = measured(run, students, controls, teacher)
-    return evaluate._report(run, found, seeds, shipped), found
+    found, drawn = measured(run, students, controls, teacher)
+    return report_on(run, found, drawn, shipped), found
 
 
 def test_recovery_is_the_share_of_the_lead_with_an_interval_over_draws():
@@ -85,21 +87,22 @@ def test_a_difference_is_taken_draw_by_draw():
 
 
 def test_draws_start_with_everyone_once_and_every_seed_once(run):
-    weights, seeds = evaluate._draws(run, judged_rows(run, rows()))
+    drawn = draws_for(run, judged_rows(run, rows()))
+    weights, seeds = drawn.weights, drawn.seeds
     assert weights.shape == (201, NUM_USERS)
     assert seeds.shape == (201, run.student.seeds)
     assert (weights[0] == 1).all()
     assert sorted(seeds[0]) == list(range(run.student.seeds))
     assert set(seeds.ravel()) == set(range(run.student.seeds))
-    again = evaluate._draws(run, judged_rows(run, rows()))
-    assert (again[0] == weights).all()
-    assert (again[1] == seeds).all()
+    again = draws_for(run, judged_rows(run, rows()))
+    assert (again.weights == weights).all()
+    assert (again.seeds == seeds).all()
 
 
-def test_an_arm_is_the_mean_of_the_seeds_that_each_draw_drew(run):
-    values = {f"student-{n}": {"auc": np.array([0.1, 0.2, 0.3]) + n} for n in range(2)}
+def test_an_arm_is_the_mean_of_the_seeds_that_each_draw_drew():
+    values = [{"auc": np.array([0.1, 0.2, 0.3]) + n} for n in range(2)]
     seeds = np.array([[0, 1], [1, 1], [0, 0]])
-    found = evaluate._over_seeds(values, "student", seeds)["auc"]
+    found = Bootstrap(weights=np.ones((3, 1)), seeds=seeds).over_seeds(values)["auc"]
     assert found == pytest.approx([0.1 + 0.5, 0.2 + 1, 0.3 + 0])
 
 
