@@ -275,7 +275,7 @@ def servers(config: Path) -> Iterator[Stack]:
     )
     try:
         server.start(stack.project)
-        server.wait(300)
+        server.wait(_PATIENCE_S)
         serving.start(stack.project)
         yield stack
     finally:
@@ -346,4 +346,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BadInput as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        sys.exit(2)
