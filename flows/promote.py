@@ -13,6 +13,7 @@ from prefect.input import RunInput
 from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.reconcile import announce
 from recdistill.config.load import load
 from recdistill.problems import BadInput, problem
 from recdistill.promotion.by_hand import promote_by_hand
@@ -44,7 +45,7 @@ class Approval(RunInput):
     why: str = Field(default="", max_length=1000, description="The reason, kept in the history")
 
 
-@flow(name="promote", retries=0, persist_result=False)
+@flow(name="promote", retries=0, persist_result=False, on_running=[announce])
 def promote(parameters: PromoteParameters) -> dict[str, Any] | State[Any]:
     """Bring a version to a stage. Failed where its gates, the present champion or a person say no."""
     try:

@@ -11,6 +11,7 @@ from prefect import State, flow, get_run_logger
 from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.reconcile import announce
 from recdistill.config.load import load
 from recdistill.problems import BadInput
 from recdistill.promotion.last_good import roll_back
@@ -28,7 +29,7 @@ class RollbackParameters(BaseModel):
     who: str | None = Field(default=None, max_length=100, description="Who asks for it; empty takes the worker's user")
 
 
-@flow(name="rollback", retries=0, persist_result=False)
+@flow(name="rollback", retries=0, persist_result=False, on_running=[announce])
 def rollback(parameters: RollbackParameters) -> dict[str, Any] | State[Any]:
     """Put the champion before this one back. Failed where there is none.
 

@@ -119,10 +119,12 @@ def test_the_artifact_holds_models_gates_version_and_folder(world):
     assert (artifact.key, artifact.type) == ("retrain-result", "markdown")
     auc = state.result()["shipped"]["auc"]
     assert "| metric | teacher | student | control | shipped | student - control |" in artifact.data
-    assert f"{auc[0]:.4f} [{auc[1]:.4f} {auc[2]:.4f}]" in artifact.data
+    assert f"{auc[0]:.4f} ({auc[1]:.4f} to {auc[2]:.4f})" in artifact.data
     assert "| auc floor | >= 0.3 |" in artifact.data
     assert "# PASS: tiny-student version 1" in artifact.data
     assert str(root / "run") in artifact.data
+    assert f"[The whole report]({(root / 'run/report.html').as_uri()})" in artifact.data
+    assert (root / "run/report.html").is_file()
 
 
 def test_a_second_run_has_no_task_and_the_same_result(world, monkeypatch):
@@ -316,7 +318,7 @@ def test_prefect_yaml_names_no_machine_and_every_schedule_has_a_slug():
 
 def test_every_deployment_gives_its_flow_parameters_that_it_takes_and_a_form_that_can_be_read():
     entries = {deployment["entrypoint"]: deployment for deployment in deployments().values()}
-    assert len(entries) >= 6
+    assert len(entries) >= 9
     for entry, deployment in entries.items():
         path, name = entry.split(":")
         flow = getattr(import_module(path.removesuffix(".py").replace("/", ".")), name)
