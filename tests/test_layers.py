@@ -51,6 +51,7 @@ LAYERS = [
         "ship",
         "export",
         "evaluate",
+        "pairs.sides",
         "pairs.vectors",
         "pairs.export",
         "pairs.evaluate",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recdistill import files
 from recdistill.code import code_digest
 from recdistill.config.run import Run
+from recdistill.pairs import student as of_pairs
 from recdistill.train.students import student
 from recdistill.train.students.student import Arm as Kind
 
@@ -36,12 +37,13 @@ class Arm:
     def key(self, seed: int, inputs: Mapping[str, Path]) -> str:
         """Of all that this arm's training with this seed depends on."""
         recipe = self.run.recipe.recipe()
+        source = student.__file__ if self.run.data.pairs is None else of_pairs.__file__
         about = {
             "kind": self.kind,
             "settings": self.run.section("student", "recipe", "device", "threads"),
             "seed": seed,
             "inputs": {name: (files.manifest(inputs[name]) or {})["key"] for name in _BY},
-            "code": code_digest(Path(student.__file__), *recipe.files, *recipe.without_teacher().files),
+            "code": code_digest(Path(source), *recipe.files, *recipe.without_teacher().files),
         }
         return files.digest(about)
 
@@ -73,7 +75,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """One finished training. logit: [N] of the test window's rows, in the order of the store."""
+    """One finished training. logit: [N] of the test window's rows, in the order of the store; in the shape of pairs
+    [U, metrics] of its users."""
 
     logit: NDArray[np.float32]
     valid_auc: float

@@ -11,18 +11,22 @@ import numpy as np
 from recdistill import files
 from recdistill.compare.arms import CONTROL, Task, Training, arms_of, finished
 from recdistill.compare.judge import LOGGED, Judge, against, holm, judge, rarer_half
+from recdistill.compare.pairs import PairJudge, pair_judge
 from recdistill.compare.served import served
 from recdistill.compare.training import train_all
 from recdistill.compare.tune import tune_all
+from recdistill.config.pairs import PAIR_METRICS
 from recdistill.config.run import Run
 from recdistill.data.items import find_item, item_ids, positive_counts
 from recdistill.data.scores import open_scores
-from recdistill.data.store import Rows, open_rows
+from recdistill.data.store import open_rows
 from recdistill.evaluate import judged_rows, recovery
 from recdistill.metrics.bootstrap import Draws, interval
 from recdistill.metrics.measure import HIGHER_IS_BETTER
+from recdistill.metrics.rows import Floats
 from recdistill.pipeline import run_all
 
+UNSERVED: Mapping[str, Any] = {"bytes": None, "p99_ms": None, "p99_ratio": None}
 HIGHER = {**HIGHER_IS_BETTER, "tail_auc": True, "tail_recall_at_10": True}
 
 
@@ -55,37 +59,40 @@ def compare(
     refused = {**refused, **train_all([task for task in tasks if finished(task.out) is None], inputs, processes)}
     found = {arm.name: [finished(task.out) for task in tasks if task.arm is arm] for arm in arms}
     done = {name: [t for t in trained if t is not None] for name, trained in found.items() if None not in trained}
-    test = open_rows(inputs["prepare"], "test")
-    teacher = open_scores(inputs["score"], "test", test, inputs["prepare"]).logit.astype(np.float64)
+    at, teacher, num_rows, num_users = (_judge if run.data.pairs is None else pair_judge)(run, inputs, num_seeds)
     size = files.read_json(inputs["train_teacher"] / "teacher.json")["parameters"]
-    at = _judge(run, inputs["prepare"], test, teacher, num_seeds)
-    models = _models(run, at, teacher, done, size, served(arms, inputs), {arm.name: arm.tuned for arm in arms})
+    as_file = served(arms, inputs) if run.data.pairs is None else {arm.name: UNSERVED for arm in arms}
+    models = _models(run, at, teacher, done, size, as_file, {arm.name: arm.tuned for arm in arms})
     models += [{"name": name, "refused": why} for name, why in refused.items()]
     return {
         "name": run.name,
-        "num_rows": len(test),
-        "num_users": at.rows.num_users,
+        "num_rows": num_rows,
+        "num_users": num_users,
         "seeds": num_seeds,
         "trials": trials,
         "models": models,
     }
 
 
-def _judge(run: Run, prepared: Path, test: Rows, teacher: Any, num_seeds: int) -> Judge:
-    rows = open_rows(prepared, "train")
+def _judge(run: Run, inputs: Mapping[str, Path], num_seeds: int) -> tuple[Judge, Floats, int, int]:
+    """(the judge, the teacher's logits, test rows, users)."""
+    rows, test = (open_rows(inputs["prepare"], name) for name in ("train", "test"))
+    teacher = open_scores(inputs["score"], "test", test, inputs["prepare"]).logit.astype(np.float64)
     item, tail = find_item(run, rows.layout), np.zeros(len(test), dtype=bool)
     if item is not None:
         tail = rarer_half(item_ids(test, item), positive_counts(rows, item))
-    return judge(judged_rows(run, test), teacher, tail, draws=run.evaluate.draws, num_seeds=num_seeds, seed=run.seed)
+    judged = judged_rows(run, test)
+    at = judge(judged, teacher, tail, draws=run.evaluate.draws, num_seeds=num_seeds, seed=run.seed)
+    return at, teacher, len(test), judged.num_users
 
 
 def _models(
     run: Run,
-    at: Judge,
+    at: Judge | PairJudge,
     teacher: Any,
     done: Mapping[str, Sequence[Training]],
     teacher_parameters: int,
-    as_file: Mapping[str, Mapping[str, float]],
+    as_file: Mapping[str, Mapping[str, Any]],
     tuned: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
     """The teacher, the control, and all others by what they gain over it, with p-values corrected for their number."""
@@ -105,8 +112,7 @@ def _models(
     for found in lines:
         found["p"] = p.get(found["name"])
     order = sorted(lines, key=lambda found: -(found["gain"][metric][0] or 0.0))
-    unknown = {"cost": None, "p": None, "bytes": None, "p99_ms": None, "p99_ratio": None}
-    first = {"parameters": teacher_parameters, **unknown}
+    first = {"parameters": teacher_parameters, "cost": None, "p": None, **UNSERVED}
     return [line("teacher", whole, control, gap, metric) | first, *order]
 
 
@@ -115,13 +121,17 @@ def line(name: str, draws: Draws, control: Draws, gap: Any, metric: str) -> dict
     return {
         "name": name,
         "metrics": {m: interval(draws[m]).to_json() for m in draws},
-        "gain": {m: interval(draws[m] - control[m]).to_json() for m in draws if m in LOGGED},
+        "gain": {
+            m: interval(draws[m] - control[m]).to_json()
+            for m in draws
+            if m in LOGGED or m in PAIR_METRICS or m.endswith("popular")
+        },
         "recovery": recovery(_gain(draws, control, metric), gap),
     }
 
 
 def _gain(one: Draws, other: Draws, metric: str) -> Any:
-    return (one[metric] - other[metric]) * (1 if HIGHER[metric] else -1)
+    return (one[metric] - other[metric]) * (1 if HIGHER.get(metric, True) else -1)
 
 
 def _about(trained: Sequence[Training], control: Sequence[Training]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from recdistill.metrics.bootstrap import cell
 from recdistill.metrics.measure import HIGHER_IS_BETTER
 from recdistill.metrics.pareto import pareto
 
-COLUMNS = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
+COLUMNS: tuple[str, ...] = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
+COLUMNS += ("recall_at_10", "recall_at_50", "ndcg_at_50", "recall_at_10_popular", "recall_at_10_unpopular")
 SIGNIFICANT = 0.05
 
 
@@ -45,7 +46,7 @@ def as_text(found: Mapping[str, Any], metric: str) -> str:
             cell(model["metrics"][metric]),
             gain,
             _p(model),
-            _short(model["metrics"]["ece"]),
+            _short(model["metrics"].get("ece", (None,))),
             _cost(model),
             _kilobytes(model),
             _p99(model),
@@ -120,7 +121,7 @@ def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: st
         middle, low, high = model["metrics"][metric]
         axes.errorbar(point[0], middle, yerr=[[middle - low], [high - middle]], fmt="o", capsize=3, alpha=0.7)
         axes.annotate(model["name"], point, fontsize=6, rotation=20)
-    front = points[pareto(points * (1, -1 if HIGHER_IS_BETTER[metric] else 1))]
+    front = points[pareto(points * (1, -1 if HIGHER_IS_BETTER.get(metric, True) else 1))]
     axes.plot(*front[np.argsort(front[:, 0])].T, color="grey", linewidth=1)
 
 

@@ -48,7 +48,10 @@ def open_positives(run: Run) -> Log:
     """The log that the run reads. BadInput for columns that are not there or of another type, all at once."""
     data = run.data
     lines = _unfit(data)
-    log = open_data(data, columns_of(data))
+    try:
+        log = open_data(data, columns_of(data))
+    except BadInput as error:
+        raise BadInput([*lines, *error.problems]) from None
     wanted = {data.user: ("id", "ids"), _item(data): ("id", "ids")}
     wanted |= {data.label.column: ("id", "number")} if data.label.column else {}
     wanted |= {data.time: ("time", "id")} if data.time else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,9 @@ def normalised(graph: Acts) -> Tensor:
     order = np.lexsort((column, row))
     starts = np.r_[0, np.cumsum(np.bincount(row, minlength=size))]
     parts = (torch.from_numpy(starts), torch.from_numpy(column[order]), torch.from_numpy(value[order]).float())
-    return torch.sparse_csr_tensor(*parts, (size, size), check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the layout is in beta
+        return torch.sparse_csr_tensor(*parts, (size, size), check_invariants=False)
 
 
 def fresh(settings: PairModel, width: int, graph: Acts) -> MatrixFactorisation:

@@ -10,15 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recdistill.bundle import OF_ITEMS, OF_USERS
 from recdistill.data.encoder import Encoder
 from recdistill.data.tables import Vocabulary
 from recdistill.pairs.models import MatrixFactorisation
+from recdistill.pairs.sides import FILES, VECTOR, read_side
 from recdistill.problems import BadInput, problem
 from recdistill.types import FIRST_KNOWN, IdFeature
-
-FILES = (OF_USERS, OF_ITEMS)
-VECTOR = "vector"
 
 
 def write_vectors(model: MatrixFactorisation, encoder: Encoder, folder: Path) -> None:
@@ -37,21 +34,6 @@ def values_of(encoder: Encoder, feature: IdFeature) -> pa.Array:
     return table.values
 
 
-def read_side(folder: Path, name: str) -> tuple[pa.Array, NDArray[np.float32]]:
-    """(values [n], their vectors [n, E]) of a bundle's user_vectors.parquet or item_vectors.parquet.
-
-    BadInput for a bundle without.
-    """
-    path = folder / name
-    if not path.is_file():
-        remedy = "export a run with data.pairs"
-        raise BadInput(problem(str(path), wanted="vectors", found="none", remedy=remedy))
-    table = pq.read_table(path, page_checksum_verification=True)
-    vector = table.column(VECTOR).combine_chunks()
-    flat = vector.flatten().to_numpy(zero_copy_only=False).reshape(len(vector), -1)
-    return table.column(0).combine_chunks(), flat
-
-
 def vectors_for(folder: Path, encoder: Encoder) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(user, item) vectors of a bundle by the ids of another encoder; zeros for whom the bundle does not know.
 
@@ -59,7 +41,7 @@ def vectors_for(folder: Path, encoder: Encoder) -> tuple[NDArray[np.float32], ND
     """
     found = []
     for feature, name in zip(encoder.layout.ids, FILES, strict=True):
-        theirs, vectors = read_side(folder, name)
+        _, theirs, vectors = read_side(folder, name)
         ours = values_of(encoder, feature)
         if theirs.type != ours.type:
             wanted, remedy = f"{feature.name} of type {ours.type}", "score it on a log of its own kind"

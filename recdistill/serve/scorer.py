@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from recdistill.bundle import GRAPH, open_bundle
 from recdistill.files import manifest
 from recdistill.serve.forms import Form, Forms
+from recdistill.serve.nearest import By, Nearest
 from recdistill.serve.plan import Planner
 from recdistill.serve.split import ITEM
 from recdistill.serve.values import refused
@@ -104,6 +106,14 @@ class Scorer:
         logit = self.score(user, items, candidates)
         best = np.argsort(-logit, kind="stable")[:k]
         return best, logit[best]
+
+    def nearest(self, k: int, user: Any, *, by: By = "exact", without: Sequence[Any] = ()) -> tuple[pa.Array, Floats]:
+        """([k] items, [k] logits) of all that the bundle of a run of pairs knows; see Nearest.top."""
+        return self._nearest.top(k, user, by=by, without=without)
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        return Nearest(self.folder)
 
     def _matrices(
         self, form: Form, user: Values, given: Values, places: Ids | None, num_rows: int
