@@ -1,17 +1,17 @@
 """A teacher that gets harder: each request follows the first of its members, and moves on as the student learns.
 
     t_i <- z'_im,    m the stage of row i's request, 0 at first
-    at each visit: d = 1 - NDCG(the student's order by the next member's);    m <- m + 1 if d > d_before or
-    d_before / d > alpha decay^visits,    d_before of the visit before
+    at each visit: d = 1 - NDCG(the student's order by the next member's);    m <- m + 1 if d = 0 or
+    d > d_before or d_before / d > alpha decay^visits,    d_before of the visit before
 
 NDCG: gain n - r for the row of the next member's place r (0 the best) among n, discount 1 / log2(2 + the student's
 place). Members in order, easy to hard; one that was trained for fewer epochs is a checkpoint on the way of a longer
 one: teacher.ensemble: [{epochs: 1}, {epochs: 2}, {epochs: 4}], and score.members: true.
 
 Source: Kang et al., Distillation from Heterogeneous Models for Top-K Recommendation (HetComp, WWW 2023), alpha 1.05 and
-decay 0.995, looked at every 10 epochs. Differs: looked at whenever the request comes; one trajectory whose last stage
-is the last member, where theirs is an ensemble of such; a request's rows instead of a user's top items. What is left is
-not calibrated from stage to stage, so it is for list terms only.
+decay 0.995, looked at every 10 epochs. Differs: looked at whenever the request comes; d = 0, of which theirs has no
+ratio, moves on; one trajectory whose last stage is the last member, where theirs is an ensemble of such; a request's
+rows instead of a user's top items. What is left is not calibrated from stage to stage, so it is for list terms only.
 
 >>> rows = Batch.example(label=[0.0, 0.0], request=[5, 5])
 >>> teacher = Scores(logit=torch.zeros(2), members=torch.tensor([[1.0, 5.0], [2.0, 4.0]]))
@@ -69,7 +69,8 @@ class Trajectory(nn.Module):
         next_N = teacher.members.gather(1, (stage_N + 1).clamp_max(last).unsqueeze(1)).squeeze(1)
         off_N = _distance(view, student.logit, next_N)
         before_N, visits_N = self.before[place_N], self.visits[place_N]
-        moves_N = (off_N > before_N) | (before_N > off_N * self.alpha * self.decay**visits_N)  # never of NaN
+        faster_N = before_N > off_N * self.alpha * self.decay**visits_N  # never of NaN, the visit before the first
+        moves_N = (off_N < 1e-9) | (off_N > before_N) | faster_N
         stage_N = (stage_N + self._same(view, (moves_N & known_N).long())).clamp_max(last)
         kept_N = place_N[known_N]
         self.stage[kept_N] = stage_N[known_N]
