@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from collections import Counter
 from pathlib import Path
 
 from conftest import make_run
@@ -81,19 +82,22 @@ def forked(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed_at(point: int, work, root: Path) -> list[tuple[str, list]]:
-    """Run `work`, and kill -9 this process before the line of that number of the promotion code.
+def killed_at(point: tuple[str, int] | None, work, root: Path) -> list[tuple[str, int, list]]:
+    """Run `work`, and kill -9 this process before a line of the promotion code is met for the so many-th time.
 
-    Past the last one it is not killed: the lines then, in order, each as FILE:LINE with what was on disk before it.
+    point: FILE:LINE and which time. None does not kill: the points then, in order, with what was on disk before each.
     """
-    lines: list[tuple[str, list]] = []
+    met: list[tuple[str, int, list]] = []
+    times: Counter[str] = Counter()
 
     def local(frame, event, _):
         if event == "line":
             name = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-            lines.append((name, [] if point else on_disk(root)))
-            if len(lines) == point:
+            times[name] += 1
+            if (name, times[name]) == point:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if point is None:
+                met.append((name, times[name], on_disk(root)))
         return local
 
     sys.settrace(lambda frame, *_: local if frame.f_code.co_filename.startswith(PROMOTION) else None)
@@ -101,7 +105,7 @@ def killed_at(point: int, work, root: Path) -> list[tuple[str, list]]:
         work()
     finally:
         sys.settrace(None)
-    return lines
+    return met
 
 
 def on_disk(root: Path) -> list:

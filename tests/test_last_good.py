@@ -10,6 +10,7 @@ from recdistill.files import whole_folder
 from recdistill.problems import BadInput
 from recdistill.promotion.last_good import remember, replay, roll_back, roll_back_here
 from recdistill.promotion.registry import open_registry
+from recdistill.promotion.succession import Superseded
 from recdistill.serve.serving import champion_state
 from recdistill.serve.store import read_current
 from recdistill.serve.watch import Watch, follow
@@ -52,6 +53,7 @@ def test_with_mlflow_it_is_the_registrys_rollback(world, tmp_path):
     run, registry, state, watch = world
     event, known = roll_back(run, why="bad day", who="ann", state=tmp_path / "state")
     assert (event.version, known) == (2, True)
+    assert served(state) == "2"
     follow(registry, watch)
     assert served(state) == "2"
 
@@ -105,6 +107,17 @@ def test_two_steps_back_want_a_bundle_that_is_here(world, tmp_path):
     assert served(state) == "1"
     with pytest.raises(BadInput, match="wanted a champion before this one, found version 1 only"):
         roll_back_here(state, run.model, why="worst day", who="ann", at=4.0)
+
+
+def test_a_memory_that_is_behind_mlflow_is_refused_and_brought_up_to_date(world, tmp_path):
+    run, registry, state, watch = world
+    registry.promote(1, why="mended", key="k4", who="bob")
+    with pytest.raises(Superseded, match="wanted version 3, found version 1, by bob: mended; run it again"):
+        roll_back(run, why="bad day", who="ann", state=tmp_path / "state")
+    follow(registry, watch)
+    assert served(state) == "1"
+    event, known = roll_back(run, why="bad day", who="ann", state=tmp_path / "state")
+    assert (event.version, event.replaced, known) == (3, 1, True)
 
 
 def test_where_nobody_serves_and_mlflow_is_away_it_says_so(world, tmp_path, monkeypatch):

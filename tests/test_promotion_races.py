@@ -33,6 +33,8 @@ def at_once(work):
             answers.put((number, work(number)))
         except Superseded as error:
             answers.put((number, error.problems[0]))
+        except Exception as error:
+            answers.put((number, f"not foreseen: {error!r}"))
         answers.close()
         answers.join_thread()
         os._exit(0)

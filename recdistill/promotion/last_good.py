@@ -1,4 +1,4 @@
-"""Rollback where MLflow is away: a server's own memory of champions, changed here and told to MLflow later."""
+"""Rollback that does not wait for MLflow: a server's own memory of champions, changed here and told to MLflow then."""
 
 from __future__ import annotations
 
@@ -29,20 +29,33 @@ _SOON = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 
 def roll_back(run: Run, *, why: str, who: str, state: Path | None = None) -> tuple[Event, bool]:
     """Put the champion before this one back, and whether MLflow knows already.
 
-    Where MLflow does not answer (20 seconds at most), the servers of this machine that follow the champion go back, and
-    tell MLflow when it is there again. state: their --state. BadInput where there is nothing to go back to.
+    This machine's servers that follow the champion go back at once, whatever MLflow does; then MLflow is told, or it is
+    told by them when it answers again. state: their --state. BadInput where there is nothing to go back to, Superseded
+    where MLflow has another champion by now than they knew of, which they then follow.
     """
+    here = champion_state(run.model, state)
+    done, nothing = None, []
+    try:
+        done = roll_back_here(here, run.model, why=why, who=who, at=time.time())
+    except BadInput as error:
+        nothing = error.problems
     for name, value in _SOON.items():
         os.environ.setdefault(name, value)
     try:
-        return open_registry(run).rollback(why=why, who=who), True
+        registry = open_registry(run)
+        if done is None:
+            return registry.rollback(why=why, who=who), True
+        void = replay(registry, here)
     except Exception as error:
         if not isinstance(error, Unreachable) and not may_answer_later(error):
             raise
-        said = str(error).splitlines()[0][:200]
-        logger.warning("MLflow does not answer, so this machine's servers go back: %s", said)
-    here = champion_state(run.model, state)
-    return roll_back_here(here, run.model, why=why, who=who, at=time.time()), False
+        if done is None:
+            raise BadInput([*str(error).splitlines()[:1], *nothing]) from None
+        return done, False
+    if void:
+        write_copy(here / COPY, registry.log_entries())
+        raise Superseded(void)
+    return done, True
 
 
 def remember(registry: Registry, state: Path) -> None:
@@ -81,14 +94,17 @@ def roll_back_here(state: Path, model: str, *, why: str, who: str, at: float) ->
     return event
 
 
-def replay(registry: Registry, state: Path) -> None:
-    """Tell MLflow of the rollbacks that were done without it; one whose champion was replaced since is dropped."""
+def replay(registry: Registry, state: Path) -> list[str]:
+    """Tell MLflow of the rollbacks that were done here; a line for each that is void, its champion being replaced."""
+    void = []
     for path, event in _pending(state):
         try:
             registry.add(event)
         except Superseded as error:
+            void += error.problems
             logger.warning("a rollback that was done without MLflow is void: %s", error.problems[0])
-        path.unlink()
+        path.unlink(missing_ok=True)
+    return void
 
 
 def _pending(state: Path) -> list[tuple[Path, Event]]:

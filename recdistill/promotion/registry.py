@@ -103,7 +103,7 @@ class Registry:
             self.client.create_model_version(self.model, source, run_id=run_id, tags=dict(tags))
             found = self._versions_of(tags["bundle_sha256"])
         for later in found[1:]:  # made at the same time as the first, which everybody takes
-            self.client.delete_model_version(self.model, str(later.version))
+            self._delete(later)
         if found[0].tags != tags and not self.reached_a_stage(int(found[0].version)):
             self._tag(found[0], tags)
         return found[0]
@@ -126,6 +126,15 @@ class Registry:
             self.client.create_registered_model(self.model)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _delete(self, version: ModelVersion) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.delete_model_version(self.model, str(version.version))
+        except MlflowException as error:
+            if error.error_code not in ABSENT:  # another process was quicker
                 raise
 
     def _tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:

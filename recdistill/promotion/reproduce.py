@@ -42,12 +42,7 @@ def write_config(registry: Registry, number: int, folder: Path) -> Path:
 
 def differences(where: str, made: Mapping[str, Any], run: Run) -> list[str]:
     """What is not as it was when a version was made, a line each."""
-    lines = []
-    now = open_checked(run).fingerprint
-    if now != (then := made["data"]["fingerprint"]):
-        remedy = "put the log back as it was"
-        wanted = f"the log {made['data']['source']} with fingerprint {then[:12]}"
-        lines.append(problem(where, wanted=wanted, found=now[:12], remedy=remedy))
+    lines = _other_data(where, made, run)
     code = code_of(run)
     changed = [step for step, digest in made["code"].items() if code.get(step) != digest]
     if changed:
@@ -59,6 +54,18 @@ def differences(where: str, made: Mapping[str, Any], run: Run) -> list[str]:
             found, remedy = f"{name} {have.get(name)}", "install it"
             lines.append(problem(where, wanted=f"{name} {wanted}", found=found, remedy=remedy))
     return lines
+
+
+def _other_data(where: str, made: Mapping[str, Any], run: Run) -> list[str]:
+    try:
+        now = open_checked(run).fingerprint
+    except BadInput as error:
+        return error.problems
+    then = made["data"]["fingerprint"]
+    if now == then:
+        return []
+    wanted = f"the log {made['data']['source']} with fingerprint {then[:12]}"
+    return [problem(where, wanted=wanted, found=now[:12], remedy="put the log back as it was")]
 
 
 def remake(run: Run) -> str:
