@@ -2,18 +2,22 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
 
+from recdistill.catalogue import entries
 from recdistill.config.recipe import RecipeSection
 from recdistill.distil.facts import Facts, Widths
 from recdistill.distil.lesson import Lesson
 from recdistill.distil.recipe import Recipe, Term
 from recdistill.plugins import choose
 from recdistill.types import Batch, Scores
+
+ENTRIES = entries(Path(__file__).resolve().parent.parent / "configs/recipes")
 
 
 class Free(nn.Module):

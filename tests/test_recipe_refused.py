@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import make_run
 from pydantic import ValidationError
-from recipe_rows import refusal, section
+from recipe_rows import ENTRIES, refusal, section
 
-from recdistill.catalogue import entries
 from recdistill.config.load import load
 from recdistill.pairs.terms import refuse
 from recdistill.problems import BadInput
@@ -81,9 +80,6 @@ def test_members_must_be_stored_and_are_no_live_teachers():
 
 def test_a_trajectory_never_feeds_a_calibrated_term():
     assert "found trajectory before it" in refusal(targets=["trajectory"], terms=["point.soft_bce"])
-
-
-ENTRIES = entries(Path(__file__).resolve().parent.parent / "configs/recipes")
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
