@@ -114,6 +114,7 @@ def test_a_memory_that_is_behind_mlflow_is_refused_and_brought_up_to_date(world,
     registry.promote(1, why="mended", key="k4", who="bob")
     with pytest.raises(Superseded, match="wanted version 3, found version 1, by bob: mended; run it again"):
         roll_back(run, why="bad day", who="ann", state=tmp_path / "state")
+    assert served(state) == "3"
     follow(registry, watch)
     assert served(state) == "1"
     event, known = roll_back(run, why="bad day", who="ann", state=tmp_path / "state")

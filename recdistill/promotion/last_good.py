@@ -34,6 +34,7 @@ def roll_back(run: Run, *, why: str, who: str, state: Path | None = None) -> tup
     where MLflow has another champion by now than they knew of, which they then follow.
     """
     here = champion_state(run.model, state)
+    before = read_current(here)
     done, nothing = None, []
     try:
         done = roll_back_here(here, run.model, why=why, who=who, at=time.time())
@@ -53,6 +54,8 @@ def roll_back(run: Run, *, why: str, who: str, state: Path | None = None) -> tup
             raise BadInput([*str(error).splitlines()[:1], *nothing]) from None
         return done, False
     if void:
+        if before is not None:
+            write_current(here, before)
         write_copy(here / COPY, registry.log_entries())
         raise Superseded(void)
     return done, True
