@@ -103,6 +103,7 @@ HOMES = {
         "promotion.log": "",
         "promotion.succession": TYPES_ONLY,
         "promotion.decide": TYPES_ONLY,
+        "monitor.drifted": TYPES_ONLY,
         "promotion.seeds": TYPES_ONLY,
         "promotion.lineage": TYPES_ONLY,
         "promotion.explain": TYPES_ONLY,
