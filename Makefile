@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo drill stack stack-down results picture bench-data bench-serve bench-train test test-all check fmt lint-docker clean
+.PHONY: help setup demo drill stack stack-down results picture bench-cf bench-data bench-serve bench-train test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ check: setup ## Lint, layout, types, locks; says all that is wrong, not the firs
 	  echo "+ $$step"; $(BIN)/$$step || failed="$$failed; $$step"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed: $${failed#; }" >&2; exit 1; }
+
+bench-cf: setup ## Speed and memory of training and full ranking on pairs, as one JSON line (a minute)
+	$(BIN)/python benchmarks/cf.py
 
 bench-data: setup ## Speed and memory of the data path, as one JSON line (minutes; FUXICTR=DIR compares)
 	$(BIN)/python benchmarks/data.py

@@ -67,7 +67,7 @@ def fit(pupil: Pupil, given: Given) -> Trained:
     torch.manual_seed(pupil.seed)
     model = fresh(pupil.spec, pupil.width, given.acts)
     losses, own = _losses(pupil, given, model)
-    optimiser = torch.optim.Adam([*model.parameters(), *own], pupil.settings.learning_rate)
+    optimiser = torch.optim.Adam([*model.parameters(), *own], pupil.settings.learning_rate, fused=True)
     return train(
         pupil.title,
         pupil.settings,
