@@ -76,7 +76,7 @@ class _ToSpool(logging.Handler):
         if self.postman is not None:
             self.spool.append({"end": status})
             self.postman.finish()
-            self.spool.clear()
+        self.spool.clear()
 
 
 class _Postman(threading.Thread):
