@@ -242,6 +242,8 @@ def test_every_step_has_a_timeout():
         ({"window_days": 0}, "greater than or equal to 1"),
         ({"window_days": 2, "start": "2026-01-01"}, "wanted start or window_days, found both"),
         ({"start": "2026-01-02", "end": "2026-01-02T02:00:00+02:00"}, "wanted start before end"),
+        ({"window": "2026-01-02", "window_days": 2}, "wanted window, or start, end and window_days, found both"),
+        ({"again": True}, "wanted window beside full and again, found none"),
     ],
 )
 def test_wrong_parameters_are_refused_in_words(given, says):
