@@ -81,13 +81,14 @@ CASES = {
 
 
 def scored(case: Case, overrides: Sequence[str], seed: int) -> tuple[Any, Path, Logits, float]:
-    """(run, folder of the prepare step, test logits, minutes) of one teacher."""
+    """(run, folder of the prepare step, test logits, minutes) of one teacher; NaN minutes if it was trained before."""
     run = load(ROOT / case.config, [*overrides, f"seed={seed}", f"root=runs/teachers/{Path(case.config).stem}"])
     began = time.monotonic()
-    folders = run_all(run, until="score").folders
+    done = run_all(run, until="score")
+    folders, minutes = done.folders, (time.monotonic() - began) / 60
     rows = open_rows(folders["prepare"], "test")
     logit = open_scores(folders["score"], "test", rows, folders["prepare"]).logit
-    return run, folders["prepare"], np.array(logit), (time.monotonic() - began) / 60
+    return run, folders["prepare"], np.array(logit), minutes if "train_teacher" in done.did else float("nan")
 
 
 def draws_of(logits: Sequence[Logits], judged: Sequence[Rows], num_draws: int) -> Draws:
