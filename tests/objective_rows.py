@@ -67,7 +67,7 @@ def subject(name, settings, wrap=lambda function: function):
         name=name,
         needs=plugin.needs,
         settings=settings,
-        tempered="temperature" in plugin.parameters,
+        tempered="temperature" in plugin.parameters and "teacher" in plugin.needs,
         function=function,
         loss=function,
     )

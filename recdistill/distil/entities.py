@@ -63,7 +63,7 @@ def entities(student: Scores, teacher: Scores, batch: Batch, sides: int) -> Enti
     assert teacher.hidden is not None
     theirs_NH = teacher.hidden.to(student.hidden.dtype)
     if sides == 1:
-        place_N = torch.arange(len(batch), device=theirs_NH.device)
+        place_N = torch.arange(len(theirs_NH), device=theirs_NH.device)
         side = torch.zeros_like(place_N)
         return Entities(own=student.hidden, theirs=theirs_NH, key=batch.row_id, side=side, places=place_N.unsqueeze(1))
     (own_U, own_I), (theirs_U, theirs_I) = (hidden.chunk(2, dim=1) for hidden in (student.hidden, theirs_NH))
