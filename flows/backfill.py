@@ -3,8 +3,6 @@
 Each window is a process of its own, `recdistill retrain --window`, and so claimed, resumed and recorded as any other.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

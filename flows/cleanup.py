@@ -1,7 +1,5 @@
 """The cleaning flow: old steps and versions that nothing needs, listed or removed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import State, flow

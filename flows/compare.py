@@ -1,7 +1,5 @@
 """The comparison flow: recipes and controls under one budget, their table as an artifact and in MLflow."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -3,8 +3,6 @@
 python -m flows.monitor alert http://HOST/hook makes the notification and the automation that listen for the event.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

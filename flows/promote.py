@@ -1,7 +1,5 @@
 """The promotion flow: a version to a stage, if somebody approves of it; python -m flows.promote configs/demo.yaml 7"""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Prefect keeps a flow run Running for ever when its process dies, and its deployment's concurrency slot with it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ The order, the keys and the skipping stay in recdistill.pipeline: a step that is
 task. Prefect neither caches nor keeps results here; what a step made is in its folder.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """The rollback flow: the champion before this one is back; python -m flows.rollback configs/demo.yaml --why drift"""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

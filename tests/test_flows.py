@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
+import cloudpickle
 import pytest
 import yaml
 from conftest import make_run
@@ -326,6 +327,9 @@ def test_every_deployment_gives_its_flow_parameters_that_it_takes_and_a_form_tha
         flow = getattr(import_module(path.removesuffix(".py").replace("/", ".")), name)
         form = get_type_hints(flow.fn)["parameters"]
         form(**deployment["parameters"]["parameters"])
+        served = cloudpickle.loads(cloudpickle.dumps(flow))  # as `serve` hands it to the process that runs it
+        found = served.validate_parameters(deployment["parameters"])["parameters"]
+        assert set(found.model_dump()) == set(form.model_fields)
         assert all(field.description for field in form.model_fields.values()), form
         assert flow.fn.__doc__
 
