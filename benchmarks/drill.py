@@ -84,12 +84,12 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def until(done: Callable[[], bool], what: str) -> None:
+def until(done: Callable[[], bool], what: str, every_s: float = 0.3) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not done():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not in {_PATIENCE_S:g} s; see {FOLDER}/logs")
-        time.sleep(0.3)
+        time.sleep(every_s)
 
 
 def week(drill: Drill) -> None:
@@ -156,7 +156,8 @@ def killed(drill: Drill) -> None:
     drill.days.deliver(5)
     drill.record(6)
     say("day 7: killed in the middle of a step")
-    until(lambda: bool(_folders(drill, 7, ".unfinished-distil-*")), "the distil step of day 7")
+    at_work = _at_work_on(drill, 7)
+    until(lambda: any(at_work.glob(".unfinished-distil-*")), "the distil step of day 7", every_s=0.01)
     kept = {path.name: path.stat().st_ino for path in _folders(drill, 7, "train_teacher-*")}
     owner = _owner(drill, 7)
     assert owner is not None
@@ -216,6 +217,14 @@ def _owner(drill: Drill, day: int) -> int | None:
     account = drill.account(day)
     owner = None if account is None else owner_of(open_ledger(drill.run).claim(account.window))
     return None if owner is None else owner.pid
+
+
+def _at_work_on(drill: Drill, day: int) -> Path:
+    """Where a day's window keeps its steps, once its data are there."""
+    until(lambda: drill.account(day) is not None, f"the window of day {day}")
+    account = drill.account(day)
+    assert account is not None
+    return open_ledger(drill.run).root(account.window)
 
 
 def _folders(drill: Drill, day: int, pattern: str) -> list[Path]:
