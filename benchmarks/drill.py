@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -242,9 +243,10 @@ def client(drill: Drill) -> Iterator[Any]:
 
 
 def _at_work(prefect: Any) -> list[Any]:
-    """Flow runs that are running, about to, or late."""
-    busy = ("Running", "Pending", "Late", "Cancelling")
-    return [run for run in prefect.read_flow_runs(limit=200) if run.state is not None and run.state.name in busy]
+    """Flow runs that have not ended, those aside whose time has not come."""
+    now = datetime.now(UTC)
+    found = [run for run in prefect.read_flow_runs(limit=200) if run.state is not None and not run.state.is_final()]
+    return [run for run in found if run.state.name != "Scheduled" or run.expected_start_time <= now]
 
 
 def _num_ended(prefect: Any) -> int:

@@ -58,11 +58,13 @@ def globo_days(folder: Path) -> Days:
 
 
 def _by_hour(path: Path, source: Path) -> list[str]:
+    """A folder for each hour of a day; one without clicks holds a file without rows, as its writer would leave."""
     table = pq.read_table(path, partitioning=None)
     table = table.filter(pc.equal(pc.bit_wise_and(table["user_id"].cast(pa.int64()), _ONE_READER_IN - 1), 0))
     hours = pc.strftime(table["click_time"], format="%Y-%m-%dT%H")
     names = []
-    for hour in sorted(pc.unique(hours).to_pylist()):
+    for number in range(24):
+        hour = f"{path.parent.name.removeprefix('day=')}T{number:02d}"
         folder = source / f"hour={hour}"
         folder.mkdir(parents=True)
         pq.write_table(table.filter(pc.equal(hours, hour)), folder / "part-0.parquet")

@@ -143,8 +143,9 @@ def roll_back(url: str) -> tuple[float, float]:
     """The command: when it was given, and how many seconds it took."""
     command = [sys.executable, "-m", "recdistill.cli.main", "rollback", "configs/demo.yaml", f"root={ROOT / 'run'}"]
     command += [f"registry.tracking_uri={url}", f"registry.model={MODEL}", "--state", str(ROOT / "state")]
-    began = time.monotonic()
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_HTTP_")}
+    began = time.monotonic()  # as from a shell: with none of the deadlines that this process has set for itself
+    subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
     return began, time.monotonic() - began
 
 
@@ -171,7 +172,8 @@ def main() -> int:
             server.terminate()
             server.wait(60)
     print(json.dumps(found))
-    fast = all(found[f"{how}_s"] < PROMISED_S for how in ("up", "killed", "hanging"))
+    ends = [f"{how}{end}" for how in ("up", "killed", "hanging") for end in ("_s", "_command_s")]
+    fast = all(found[end] < PROMISED_S for end in ends)
     return 0 if fast and found["failed"] == 0 and found["requests"] else 1
 
 

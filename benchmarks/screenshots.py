@@ -60,9 +60,14 @@ class Page:
         time.sleep(3)  # curves and tables are drawn after the words
 
     def click(self, words: str) -> None:
-        """The first link or button that says exactly these words."""
-        find = f"[...document.querySelectorAll('a,button,[role=tab]')].find(e => e.innerText.trim() == {words!r})"
-        self.call("Runtime.evaluate", expression=f"{find}.click()")
+        """A click of the mouse into the middle of what says exactly these words, the last and innermost of them."""
+        find = f"[...document.querySelectorAll('*')].filter(e => e.innerText?.trim() === {words!r}).at(-1)"
+        code = (
+            f"(() => {{ const r = {find}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] }})()"
+        )
+        x, y = self.call("Runtime.evaluate", expression=code, returnByValue=True)["result"]["value"]
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def save(self, path: Path) -> None:
         picture = self.call("Page.captureScreenshot", format="png")["data"]
@@ -164,8 +169,9 @@ def pictures(page: Page, addresses: dict[str, str], flow_run: str, out: Path) ->
     page.call("Page.enable")
     page.open(f"{addresses['prefect']}/runs/flow-run/{flow_run}", ["train_teacher", "Artifacts"])
     page.save(out / "prefect-run.png")
-    page.click("Artifacts")
-    time.sleep(5)
+    for words in ("Artifacts", "retrain-result"):
+        page.click(words)
+        time.sleep(5)
     page.save(out / "prefect-artifacts.png")
     experiments = ask(f"{addresses['mlflow']}/api/2.0/mlflow/experiments/search", {"max_results": 100})["experiments"]
     (own,) = [one["experiment_id"] for one in experiments if one["name"] == "demo"]
