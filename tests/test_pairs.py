@@ -1,5 +1,7 @@
 """The parts of the shape of pairs: the log, its core and windows, the store, draws, models and lists."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -14,9 +16,11 @@ from pydantic import ValidationError
 
 from recdistill.config.pairs import Lists, PairModel
 from recdistill.data.store import open_rows
+from recdistill.distil.objectives.label.softmax import softmax
 from recdistill.files import read_json
 from recdistill.pairs.draws import labelled, unseen_items
 from recdistill.pairs.judged import judged_users
+from recdistill.pairs.labels import softmax_of_all
 from recdistill.pairs.lists import ListMaker, StoredTeacher, top_of
 from recdistill.pairs.log import open_positives, read_positives
 from recdistill.pairs.models import fresh
@@ -24,6 +28,7 @@ from recdistill.pairs.prepare import prepare
 from recdistill.pairs.split import by_ratio, k_core, leave_one_out
 from recdistill.pairs.store import acts, open_acts
 from recdistill.problems import BadInput
+from recdistill.types import Batch, Scores
 
 SOME = acts([0, 0, 1, 2, 2, 3], [2, 3, 4, 2, 5, 3], num_users=4, num_items=6)
 
@@ -155,6 +160,24 @@ def test_a_labelled_request_is_a_pair_and_its_draws():
     assert batch.label.tolist() == [1, 0, 0, 1, 0, 0]
     assert batch.ids[::3].tolist() == [[0, 2], [2, 5]]
     assert batch.row_id.tolist() == (batch.ids[:, 0] * 6 + batch.ids[:, 1]).tolist()
+
+
+def test_all_items_are_what_drawing_each_of_them_once_would_be():
+    torch.manual_seed(3)
+    users, items = torch.randn(4, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    user, item = np.array([2, 2, 3]), np.array([2, 5, 3])
+    found = softmax_of_all(users, items, SOME, user, item, temperature=0.7)
+    wanted = []
+    for one, liked, others in ((2, 2, [3, 4]), (2, 5, [3, 4]), (3, 3, [2, 4, 5])):
+        request = replace(Batch.example(label=[1.0] + [0.0] * len(others)), request=torch.zeros(1 + len(others)).long())
+        logit = items[[liked, *others]] @ users[one]
+        wanted.append(softmax(Scores(logit=logit), None, request, temperature=0.7))
+    torch.testing.assert_close(found, torch.cat(wanted).mean())
+
+
+def test_all_items_want_the_softmax():
+    with pytest.raises(ValidationError, match="wanted loss: softmax"):
+        PairModel(negatives="all")
 
 
 @pytest.mark.parametrize("layers", [1, 3])

@@ -120,6 +120,24 @@ def test_every_model_learns_by_every_loss(world, use, loss):
     assert trained.best.valid_auc > 0.4  # 10 of 50 by chance: .2
 
 
+@pytest.mark.parametrize("use", ["mf", "lightgcn"])
+def test_a_model_learns_against_all_items_at_once(world, use):
+    log, _, folders = world
+    student = {"width": 8, "epochs": 12, "pairs": {"use": use, "loss": "softmax", "negatives": "all"}}
+    run = pairs_run(log, log.parent, student=student)
+    for arm in ("control", "student"):
+        assert fit_student(run, folders, run.recipe, 1, arm=arm).best.valid_auc > 0.4  # 10 of 50 by chance: .2
+
+
+@pytest.mark.parametrize("recipe", [{"terms": [{"use": "label.smoothed_bce"}]}, {"stress": {"keep_positives": 0.5}}])
+def test_what_needs_labelled_rows_is_refused_beside_all_items(world, recipe):
+    log, _, folders = world
+    student = {"pairs": {"loss": "softmax", "negatives": "all"}}
+    run = pairs_run(log, log.parent, student=student, recipe=recipe)
+    with pytest.raises(BadInput, match="beside negatives: all"):
+        fit_student(run, folders, run.recipe, 1, arm="student")
+
+
 def test_hidden_vectors_and_student_lists_serve_recipes(world):
     log, _, folders = world
     terms = [{"use": "label.bce"}, {"use": "feature.hint"}, {"use": "rank.relaxed_ranking"}]

@@ -58,14 +58,22 @@ class PairModel(Section):
     """Of lightgcn: how often vectors go along the graph."""
     loss: Literal["bpr", "softmax", "bce"] = "bpr"
     """What label.bce in a recipe stands for."""
-    negatives: Count = 1
-    """How many items are drawn for each positive, of those that the user did not act on."""
+    negatives: Count | Literal["all"] = 1
+    """How many items are drawn for each positive, of those that the user did not act on. all: every one of them, of
+    softmax alone; a step is then of whole users, and a teacher's width costs little."""
     temperature: Positive = 1.0
     """Of softmax."""
     decay: Annotated[float, Field(ge=0)] = 0.0
-    """Half of this times the mean squared length of a step's vectors, three for a positive, is added to the loss."""
+    """Half of this times the mean squared length of a step's vectors is added to the loss: for a positive its user's,
+    its item's and those of what was drawn for it (negatives: all draws nothing)."""
     init: Positive = 0.1
     """Standard deviation of the first vectors' numbers."""
+
+    @model_validator(mode="after")
+    def _all(self) -> Self:
+        if self.negatives == "all" and self.loss != "softmax":
+            raise PydanticCustomError("negatives", "wanted loss: softmax beside negatives: all")
+        return self
 
 
 class Lists(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from recdistill.distil.facts import Facts, Popularity, Widths
 from recdistill.distil.lesson import Lesson
 from recdistill.distil.recipe import Recipe
 from recdistill.metrics.full_ranking import Judged, full_ranking
-from recdistill.pairs.draws import labelled
+from recdistill.pairs.labels import label_cost
 from recdistill.pairs.lists import ListMaker, StoredTeacher, top_of
 from recdistill.pairs.models import MatrixFactorisation, fresh
 from recdistill.pairs.store import Acts, Ints
-from recdistill.pairs.terms import label_terms, teacher_terms
+from recdistill.pairs.terms import teacher_terms
 from recdistill.train.engine.course import Trained
 from recdistill.train.engine.loop import train
 from recdistill.types import Batch
@@ -71,13 +72,19 @@ def fit(pupil: Pupil, given: Given) -> Trained:
     return train(
         pupil.title,
         pupil.settings,
-        Batches(rows=given.rows, batch_size=pupil.settings.batch_size, shuffle="rows", seed=pupil.seed),
+        _batches(pupil, given),
         losses=losses,
         optimisers=[optimiser],
         valid_auc=lambda: judge(model, given.valid, pupil.metric),
         weights=lambda: vectors_of(model),
         measure=pupil.metric,
     )
+
+
+def _batches(pupil: Pupil, given: Given) -> Batches:
+    """Pairs in any order; users whole where their scores of all items are taken at once."""
+    shuffle: Literal["rows", "requests"] = "requests" if pupil.spec.negatives == "all" else "rows"
+    return Batches(rows=given.rows, batch_size=pupil.settings.batch_size, shuffle=shuffle, seed=pupil.seed)
 
 
 @torch.no_grad()
@@ -101,8 +108,7 @@ def _losses(
     facts = known(pupil, given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(pupil.seed + _OWN)
-        own_terms = label_terms(pupil.recipe, pupil.spec)
-        own = Lesson(own_terms, facts, student=model) if own_terms.terms else None
+        cost = label_cost(pupil.recipe, pupil.spec, facts, given.acts, model, pupil.seed)
         lesson = None if taught is None else Lesson(taught, facts, student=model)
     maker = None
     if lesson is not None:
@@ -110,24 +116,21 @@ def _losses(
         assert given.lists is not None
         model.gives_hidden = "hidden" in pupil.recipe.needs
         maker = ListMaker(given.lists, given.acts, given.teacher, pupil.seed, hidden=model.gives_hidden)
-    generator = np.random.default_rng([pupil.seed, 7])
     epoch = -1
 
     def losses(batch: Batch, progress: float) -> Mapping[str, Tensor]:
         nonlocal epoch
         user, item = batch.ids.numpy().T
         model.begin_step()
-        named: dict[str, Tensor] = {"loss": model.user.new_zeros(())}
-        rows = labelled(given.acts, user, item, pupil.spec.negatives, generator)
-        if own is not None:
-            _add(named, own.losses(rows, progress))
+        labels, length = cost(user, item, progress)
+        named = dict(labels)
         if lesson is not None and maker is not None:
             now = int(progress * pupil.settings.epochs)
             if maker.settings.student_top and now > epoch:
                 epoch, maker.student_top = now, student_top(model, given.acts, maker.settings.student_top)
             _add(named, lesson.losses(maker.lists(user), progress))
         if pupil.spec.decay:
-            named["loss"] = named["loss"] + pupil.spec.decay * _mean_length(model, rows, pupil.spec.negatives)
+            named["loss"] = named["loss"] + pupil.spec.decay * length
         return named
 
     return losses, [] if lesson is None else list(lesson.parameters())
@@ -136,13 +139,6 @@ def _losses(
 def _add(named: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
     named["loss"] = named["loss"] + more["loss"]
     named.update({name: value for name, value in more.items() if name != "loss"})
-
-
-def _mean_length(model: MatrixFactorisation, rows: Batch, negatives: int) -> Tensor:
-    """Half the squared lengths of a pair's user, item and drawn items, over the pairs."""
-    user_NE, item_NE = model.own(rows.ids)
-    pairs = len(rows) / (negatives + 1)
-    return (user_NE.square().sum() / (negatives + 1) + item_NE.square().sum()) / (2 * pairs)
 
 
 @torch.no_grad()
