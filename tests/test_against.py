@@ -81,7 +81,7 @@ def test_superiority_takes_the_seeds_of_both_and_an_identical_one_is_not_superio
     assert run_all(run).did == ()  # though the reference may be frozen anew, what was judged stays so
 
 
-def test_the_decision_is_a_table_in_mlflow_once(champions, tiny_log):
+def test_the_decision_is_a_table_in_mlflow_once(champions, tiny_log, monkeypatch):
     root, _, second = champions
     registry = open_registry(variant(tiny_log, root))
     run_id = registry.version(2).run_id
@@ -91,6 +91,7 @@ def test_the_decision_is_a_table_in_mlflow_once(champions, tiny_log):
     assert table["columns"] == ["name", "wanted", "found", "verdict"]
     assert [line[0] for line in table["data"]] == [gate["name"] for gate in second["gates"]]
     mlflow.set_tracking_uri(registry.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", registry.client.get_run(run_id).info.experiment_id)  # load_table's own
     assert len(mlflow.load_table(TABLE, run_ids=[run_id])) == len(second["gates"])
     names = {found.path for found in registry.client.list_artifacts(run_id, "seeds")}
     assert {"seeds/student-0.onnx", "seeds/student-1.onnx"} < names

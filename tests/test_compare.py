@@ -3,6 +3,7 @@
 import csv
 import json
 
+import matplotlib
 import numpy as np
 import pytest
 from conftest import make_run
@@ -180,7 +181,9 @@ def test_every_model_is_in_every_table(found, tmp_path):
     lines = list(csv.DictReader((tmp_path / "out.csv").open()))
     assert [entry["name"] for entry in lines] == ["teacher", "control", "soft"]
     assert float(lines[2]["gain_auc_low"]) == found["models"][2]["gain"]["auc"][1]
+    backend = matplotlib.get_backend()
     plot(found, "auc", tmp_path / "out.svg")
+    assert matplotlib.get_backend() == backend, "a notebook keeps its own"
     assert (tmp_path / "out.svg").read_text().count("soft") >= 1
 
 

@@ -96,13 +96,11 @@ def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
     """Quality against bytes and against p99, with intervals; the line joins those that no other one beats in both."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # not pyplot, whose backend is a notebook's own
 
     models = [model for model in found["models"] if model.get("bytes") is not None]
-    figure, panels = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
+    figure = Figure(figsize=(13, 5))
+    panels = figure.subplots(1, 2, sharey=True)
     for axes, size, label in zip(
         panels, ("bytes", "p99_ratio"), ("bytes of the bundle", "p99 over a reference's"), strict=True
     ):
@@ -112,7 +110,6 @@ def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
     panels[0].set_ylabel(metric)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
 
 
 def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: str) -> None:
