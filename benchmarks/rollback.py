@@ -200,6 +200,7 @@ def drill(mlflow: Mlflow, registry: Any, load: Load, old: str, new: str) -> dict
         wait(lambda: registry.history()[-1].action == "rollback")
         found[f"{how}_told_s"] = round(time.monotonic() - back, 2)
     load.going = False
+    print(*dict.fromkeys(load.failures[:1000]), sep="\n", file=sys.stderr)
     return found | {"requests": len(load.answers) + len(load.failures), "failed": len(load.failures)}
 
 

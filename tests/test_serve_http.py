@@ -1,5 +1,6 @@
 """The server over a real socket: both forms, and every bad request answered with its status while others go on."""
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -32,7 +33,11 @@ from test_serve_scorer import item_table, of_one_user
 from recdistill.bundle import GRAPH
 from recdistill.data.encoder import Encoder
 from recdistill.serve import Scorer
+from recdistill.serve.app import App
 from recdistill.serve.client import Client, Refused
+from recdistill.serve.live import Live
+from recdistill.serve.settings import Settings
+from recdistill.serve.store import Current, pointer, write_current
 
 MOST, BODY = 50, 20_000
 
@@ -410,3 +415,29 @@ def test_random_bodies_are_never_our_fault(address, asked):
         statuses.add(status)
     assert statuses <= {200, 400, 413}
     assert {200, 400} <= statuses
+
+
+def test_a_server_is_ready_when_all_of_its_processes_are(bundle, tmp_path):
+    """A caller does not choose the process that answers, so one with a model is not enough."""
+    loaded, state = tmp_path / "loaded", tmp_path / "state"
+    loaded.mkdir()
+    write_current(state, Current(champion=pointer(bundle, "1"), challenger=None))
+    settings = Settings(name="shop", state=str(state), socket=3, processes=2, loaded=str(loaded))
+    live = Live(settings)
+
+    def status():
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/health/ready", "headers": [], "query_string": b""}
+        asyncio.run(App(live, settings)(scope, None, send))
+        return sent[0]["status"]
+
+    assert status() == 503
+    live.refresh()
+    assert live.model is not None
+    assert status() == 503, "the other process has none"
+    (loaded / "4").touch()
+    assert status() == 200

@@ -101,7 +101,7 @@ class App:
         if path in ("/health/live", "/v2/health/live"):
             return JSON, b'{"live":true}'
         if path in ("/health/ready", "/v2/health/ready", f"{self.of_model}/ready"):
-            return JSON, orjson.dumps({"ready": True, "model": self._model().scorer.digest})
+            return JSON, orjson.dumps({"ready": True, "model": self._ready().scorer.digest})
         if path == "/metrics":
             return TEXT, metrics.exposition()
         if path == "/openapi.json":
@@ -118,6 +118,12 @@ class App:
         if self.live.model is None:
             raise Refusal(503, ["no model yet"], **{"retry-after": "1"})
         return self.live.model
+
+    def _ready(self) -> Model:
+        """The model, once every process of the server has one: a caller does not choose which of them answers."""
+        if self.live.num_loaded < self.settings.processes:
+            raise Refusal(503, ["no model yet"], **{"retry-after": "1"})
+        return self._model()
 
     def _check_token(self, scope: Scope) -> None:
         assert self.token is not None

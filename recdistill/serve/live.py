@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Live:
         champion = self._next(self.model, current.champion)
         if champion is not None and champion is not self.model:
             self.model = champion
+            self._note()
             SWAPS.inc()
             SERVING.set(time.time())
             logger.info("serving %s (version %s)", champion.scorer.digest[:12], champion.pointer.version or "-")
@@ -61,6 +63,15 @@ class Live:
             self.challenger = None
         else:
             self.challenger = self._next(self.challenger, current.challenger)
+
+    def _note(self) -> None:
+        if self.settings.loaded is not None:
+            (Path(self.settings.loaded) / str(self.settings.socket)).touch()
+
+    @property
+    def num_loaded(self) -> int:
+        """How many of the server's processes have a model, or had one: a process that starts again loads it first."""
+        return int(self.model is not None) if self.settings.loaded is None else len(os.listdir(self.settings.loaded))
 
     def _next(self, present: Model | None, wanted: Pointer) -> Model | None:
         if (present is not None and present.pointer.digest == wanted.digest) or wanted.digest in self.refused:

@@ -9,6 +9,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """state: a folder for what a server remembers. socket: the number of the listening socket, which is inherited.
+    processes: how many of them serve. loaded: a folder where each notes that it has a model; None for one alone.
 
     token: what callers have to show; None only on the loopback interface. queue: requests that may wait in a process,
     beyond which callers are told to come back. body_bytes, candidates: the most that a request may hold. body_s: how
@@ -19,6 +20,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     state: str
     socket: int = -1
+    processes: int = 1
+    loaded: str | None = None
     token: str | None = None
     items: str | None = None
     item_key: str | None = None

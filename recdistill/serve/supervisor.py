@@ -116,6 +116,9 @@ def print_ready(address: str) -> None:
 
 
 def _start(settings: Settings, sockets: list[socket.socket], counted: str, watch: dict[str, Any] | None) -> list[Child]:
+    loaded = Path(counted) / "loaded"
+    loaded.mkdir()
+    settings = msgspec.structs.replace(settings, processes=len(sockets), loaded=str(loaded))
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": counted, "OMP_NUM_THREADS": "1"}
     children = []
     for one in sockets:
