@@ -187,6 +187,13 @@ def test_every_model_is_in_every_table(found, tmp_path):
     assert (tmp_path / "out.svg").read_text().count("soft") >= 1
 
 
+def test_a_plot_without_bundles_has_every_model(found, tmp_path):
+    unserved = [model if "refused" in model else {**model, "bytes": None} for model in found["models"]]
+    plot({**found, "models": unserved}, "auc", tmp_path / "out.svg")
+    for model in unserved:
+        assert (model["name"] in (tmp_path / "out.svg").read_text()) == ("refused" not in model)
+
+
 @pytest.mark.slow
 def test_recipes_are_compared_from_the_command_line_once(tiny_log, tmp_path, call):
     """Two processes; what cannot run says why; the second time nothing is trained."""

@@ -308,6 +308,7 @@ def test_kill_9_at_any_call_of_publish_leaves_one_version_one_parent_and_one_cha
 ):
     """From before the first call to MLflow to after the last, each a death; the rerun must not double anything."""
     shutil.copy(_migrated, again / "mlflow.db")
+    (again / "run/promotions.jsonl").unlink(missing_ok=True)  # it remembers the log of a store that is gone
     shutil.rmtree(next((again / "run").glob("publish-*")))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", DYING, str(tiny_log), method, when]

@@ -95,10 +95,16 @@ def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
-    """Quality against bytes and against p99, with intervals; the line joins those that no other one beats in both."""
+    """Quality against bytes and against p99, with intervals; the line joins those that no other one beats in both.
+
+    Where no bundle was measured, as in the shape of pairs: the quality of each model, the teacher's among them.
+    """
     from matplotlib.figure import Figure  # not pyplot, whose backend is a notebook's own
 
     models = [model for model in found["models"] if model.get("bytes") is not None]
+    if not models:
+        _plot_alone([model for model in found["models"] if "refused" not in model], metric, path)
+        return
     figure = Figure(figsize=(13, 5))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, size, label in zip(
@@ -108,6 +114,20 @@ def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
         axes.set_xscale("log")
         axes.set_xlabel(label)
     panels[0].set_ylabel(metric)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _plot_alone(models: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1 + 0.3 * len(models)))
+    axes = figure.subplots()
+    for line, model in enumerate(reversed(models)):
+        middle, low, high = model["metrics"][metric]
+        axes.errorbar(middle, line, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
+    axes.set_yticks(range(len(models)), [model["name"] for model in reversed(models)])
+    axes.set_xlabel(metric)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
