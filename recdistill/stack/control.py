@@ -64,6 +64,8 @@ def _start_all(stack: Stack, every: dict[str, Service]) -> None:
                 _command(stack, title, words)
         if service.process() is None:
             logger.info("stack: starting %s", service.name)
+            if service.name == "postgres":
+                postgres.wait_for_the_last(stack)
             service.start(stack.project)
         service.wait(_START_S)
         if service.name == "postgres":

@@ -7,7 +7,10 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import time
 from pathlib import Path
+
+import psutil
 
 from recdistill.problems import BadInput, problem
 from recdistill.stack.layout import Database, Stack, open_stack
@@ -65,6 +68,20 @@ def command(stack: Stack) -> list[str]:
     options = {"listen_addresses": "127.0.0.1", "port": stack.postgres_port, "unix_socket_directories": ""}
     given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     return [shutil.which("postgres") or "postgres", "-D", str(stack.folder / "postgres/data"), *given]
+
+
+def wait_for_the_last(stack: Stack, timeout_s: float = 30.0) -> None:
+    """Until the server that used the data folder before is gone: one that was killed takes a moment to be."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and _last_is_there(stack.folder / "postgres/data/postmaster.pid"):
+        time.sleep(0.2)
+
+
+def _last_is_there(lock: Path) -> bool:
+    try:
+        return psutil.Process(int(lock.read_text().split()[0])).name().startswith("postgres")
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return False
 
 
 def answers(stack: Stack) -> bool:
