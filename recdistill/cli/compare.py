@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -47,16 +48,20 @@ def compare(
     if json_file is not None:
         json_file.write_text("".join(json.dumps(model) + "\n" for model in found["models"]))
     if markdown is not None:
-        markdown.write_text(f"{_command(config, recipes, seeds, trials)}\n\n{as_markdown(found, run.gates.metric)}")
-        plot(found, run.gates.metric, markdown.with_suffix(".svg"))
+        picture = markdown.with_suffix(".svg")
+        head = f"# Recipes compared: {run.name}\n\n{_command(config, overrides or [], recipes, seeds, trials)}"
+        shown = f"![{run.gates.metric} less the control's, by recipe]({picture.name})"
+        markdown.write_text(f"{head}\n\n{as_markdown(found, run.gates.metric)}\n{shown}\n")
+        plot(found, run.gates.metric, picture)
     if not quiet:
         print(as_text(found, run.gates.metric))
     print(json.dumps({model["name"]: model.get("recovery") for model in found["models"]}))
 
 
-def _command(config: Path, recipes: str, seeds: int, trials: int) -> str:
+def _command(config: Path, overrides: Sequence[str], recipes: str, seeds: int, trials: int) -> str:
     tuned = f" --trials {trials}" if trials else ""
-    return f"`recdistill compare {config.as_posix()} --recipes {recipes} --seeds {seeds}{tuned}`"
+    given = "".join(f" {override}" for override in overrides)
+    return f"`recdistill compare {config.as_posix()}{given} --recipes {recipes} --seeds {seeds}{tuned}`"
 
 
 def _names(config: Path, recipes: str) -> list[str]:

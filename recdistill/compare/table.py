@@ -19,6 +19,7 @@ from recdistill.metrics.pareto import pareto
 COLUMNS: tuple[str, ...] = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
 COLUMNS += ("recall_at_10", "recall_at_50", "ndcg_at_50", "recall_at_10_popular", "recall_at_10_unpopular")
 SIGNIFICANT = 0.05
+_BESIDE: Any = {"textcoords": "offset points", "fontsize": 8}
 
 
 def heading(found: Mapping[str, Any]) -> str:
@@ -95,51 +96,48 @@ def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
-    """Quality against bytes and against p99, with intervals; the line joins those that no other one beats in both.
+    """Every model against the control, with intervals; beside it quality against bytes and against p99.
 
-    Where no bundle was measured, as in the shape of pairs: the quality of each model, the teacher's among them.
+    In those two a line joins the models that no other one beats in both.
     """
     from matplotlib.figure import Figure  # not pyplot, whose backend is a notebook's own
 
-    models = [model for model in found["models"] if model.get("bytes") is not None]
-    if not models:
-        _plot_alone([model for model in found["models"] if "refused" not in model], metric, path)
-        return
-    figure = Figure(figsize=(13, 5))
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, size, label in zip(
-        panels, ("bytes", "p99_ratio"), ("bytes of the bundle", "p99 over a reference's"), strict=True
-    ):
-        _panel(axes, models, metric, size)
-        axes.set_xscale("log")
+    compared = [model for model in found["models"] if "gain" in model and model["name"] not in ("teacher", "control")]
+    served = [model for model in found["models"] if model.get("bytes") is not None]
+    sizes = {"bytes": "bytes of the bundle", "p99_ratio": "p99 over a reference's"} if served else {}
+    figure = Figure(figsize=(5 + 4 * (1 + len(sizes)), 2 + 0.22 * len(compared)), layout="constrained")
+    forest, *panels = figure.subplots(1, 1 + len(sizes), width_ratios=(2, 1, 1)[: 1 + len(sizes)], squeeze=False)[0]
+    _forest(forest, found["models"], compared, metric)
+    for axes, (size, label) in zip(panels, sizes.items(), strict=True):
+        _panel(axes, served, metric, size)
         axes.set_xlabel(label)
-    panels[0].set_ylabel(metric)
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
 
-def _plot_alone(models: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1 + 0.3 * len(models)))
-    axes = figure.subplots()
-    for line, model in enumerate(reversed(models)):
-        middle, low, high = model["metrics"][metric]
-        axes.errorbar(middle, line, xerr=[[middle - low], [high - middle]], fmt="o", color="C0", capsize=3)
-    axes.set_yticks(range(len(models)), [model["name"] for model in reversed(models)])
-    axes.set_xlabel(metric)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+def _forest(axes: Any, models: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], metric: str) -> None:
+    gain = np.array([model["gain"][metric] for model in compared], dtype=np.float64).reshape(-1, 3)
+    order = np.argsort(gain[:, 0])
+    ends = np.abs(gain[order, 1:].T - gain[order, 0])
+    axes.errorbar(gain[order, 0], range(len(order)), xerr=ends, fmt="o", capsize=3)
+    axes.set_yticks(range(len(order)), [compared[place]["name"] for place in order])
+    of = {model["name"]: model["metrics"][metric][0] for model in models if "metrics" in model}
+    for name in ("control", "teacher"):
+        axes.axvline(of[name] - of["control"], color="grey", linewidth=1, linestyle=":" if name == "teacher" else "-")
+        axes.annotate(name, (of[name] - of["control"], 1), (2, 2), xycoords=("data", "axes fraction"), **_BESIDE)
+    axes.set_xlabel(f"{metric} less the control's")
 
 
 def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: str) -> None:
     points = np.array([(model[size], model["metrics"][metric][0]) for model in models], dtype=np.float64)
-    for model, point in zip(models, points, strict=True):
-        middle, low, high = model["metrics"][metric]
-        axes.errorbar(point[0], middle, yerr=[[middle - low], [high - middle]], fmt="o", capsize=3, alpha=0.7)
-        axes.annotate(model["name"], point, fontsize=6, rotation=20)
-    front = points[pareto(points * (1, -1 if HIGHER_IS_BETTER.get(metric, True) else 1))]
+    axes.plot(*points.T, "o", alpha=0.5)
+    best = pareto(points * (1, -1 if HIGHER_IS_BETTER.get(metric, True) else 1))
+    front = points[best]
     axes.plot(*front[np.argsort(front[:, 0])].T, color="grey", linewidth=1)
+    for place in np.arange(len(points))[best]:
+        axes.annotate(models[place]["name"], points[place], (4, 2), **_BESIDE)
+    if points[:, 0].max() > 5 * points[:, 0].min():
+        axes.set_xscale("log")
+    axes.set_ylabel(metric)
 
 
 def _p(model: Mapping[str, Any]) -> str:
