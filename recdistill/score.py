@@ -26,7 +26,7 @@ from recdistill.train.device import choose_device, ready_process, use_bf16
 from recdistill.train.predict import num_passes, passes
 from recdistill.train.progress import logger
 from recdistill.train.teachers.folds import OUT_OF_FOLD, fold_of
-from recdistill.train.teachers.launch import launch
+from recdistill.train.teachers.launch import end_what_was_left, launch
 from recdistill.train.teachers.shard import World, world
 from recdistill.train.teachers.teacher import open_fold, open_teacher
 from recdistill.train.teachers.worker import work
@@ -39,6 +39,7 @@ def score(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     Segments that were written when a run was killed are kept; metadata: teacher, data and encoder digests.
     """
     ready_process(run.threads)
+    end_what_was_left(run)
     if run.teacher.num_processes > 1:
         launch(__name__, run, inputs, out)
         return

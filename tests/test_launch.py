@@ -29,8 +29,9 @@ from recdistill.problems import BadInput
 from recdistill.score import score
 from recdistill.train.engine.ranks import turns
 from recdistill.train.predict import load_weights
-from recdistill.train.teachers.launch import RENDEZVOUS
+from recdistill.train.teachers.launch import LAUNCHER, RENDEZVOUS, named
 from recdistill.train.teachers.teacher import train_teacher
+from recdistill.train.teachers.worker import work
 
 # Float32 throughout, so that what differs between one process and several is the order of sums alone.
 TEACHER = {"epochs": 1, "checks_per_epoch": 3, "patience": 3, "batch_size": 240, "bf16": "off"}
@@ -261,3 +262,20 @@ def test_two_hosts_meet_where_the_environment_says(alone, tiny_log, tiny_prepare
     assert others[0].wait(60) == 0
     assert read_json(folder / "teacher.json")["processes"] == 2
     same_curve(alone[1], folder)
+
+
+def test_a_process_of_a_launcher_that_was_killed_leaves_the_next_ones_job_alone(tiny_run, tmp_path, monkeypatch):
+    """Its torchrun begins it again, and by then the job's file is that of the launcher that came after."""
+    me = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": os.uname().nodename}
+    job, called = tmp_path / "teacher.json", []
+    about = {"run": tiny_run().model_dump(mode="json"), "inputs": {}, "out": str(tmp_path), "launcher": me, "level": 30}
+    job.write_text(json.dumps(about))
+    monkeypatch.setattr(sys, "argv", ["worker", str(job)])
+    monkeypatch.setattr("recdistill.train.teachers.worker.world", lambda _: contextlib.nullcontext())
+    monkeypatch.setenv("RANK", "0")
+    for launcher, calls in ((named({**me, "pid": 1}), 0), (named(me), 1), (None, 2)):  # None: on another host
+        monkeypatch.delenv(LAUNCHER, raising=False)
+        if launcher is not None:
+            monkeypatch.setenv(LAUNCHER, launcher)
+        work(lambda *_: called.append(1))
+        assert len(called) == calls

@@ -35,6 +35,7 @@ LAYERS = [
         "pairs.store",
         "pairs.draws",
         "pairs.judged",
+        "pairs.labels",
         "pairs.models",
         "pairs.terms",
     ],

@@ -121,7 +121,7 @@ def mutants():
         yield name, exp_of_raw_scores, check_finite
         if "teacher" in plugin.needs:
             yield name, teacher_forgotten, check_order
-        if "temperature" in plugin.parameters:
+        if "temperature" in plugin.parameters and "teacher" in plugin.needs:
             yield name, no_squared_temperature, check_temperature
         if name in GROUPED:
             yield name, groups_ignored, check_groups

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,7 +21,11 @@ from recdistill.problems import BadInput, problem
 from recdistill.train.progress import logger
 
 RENDEZVOUS = "RECDISTILL_RENDEZVOUS"
+LAUNCHER = "RECDISTILL_LAUNCHER"
+"""Set for the processes of this host: whose job they do. A torchrun whose launcher was killed begins its processes
+again, and they must not take up the job of the launcher that came after."""
 _LOOK_S = 0.2
+_GONE_S = 10.0
 # A store of its own for every attempt: a shared one still holds the addresses of processes that died, and torch 2.13
 # looks them up, so that those begun again wait for them.
 _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -33,24 +38,24 @@ def launch(module: str, run: Run, inputs: Mapping[str, Path], out: Path) -> None
     A process that dies ends the others, and all begin again, `teacher.restarts` times at most. BadInput that any of
     them raised is raised here; so it is where they died too often, or where several hosts have no place to meet.
     """
-    folder = Path(run.folder) / "jobs"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = _jobs(run)
     folder.mkdir(parents=True)
     job = folder / f"{module.rpartition('.')[2]}.json"
     problems = problems_of(job)
     own = psutil.Process()
+    launcher = {"pid": own.pid, "started": own.create_time(), "host": os.uname().nodename}
     write_json(
         job,
         {
             "run": run.model_dump(mode="json"),
             "inputs": {name: str(path.absolute()) for name, path in inputs.items()},
             "out": str(out.absolute()),
-            "launcher": {"pid": own.pid, "started": own.create_time(), "host": os.uname().nodename},
+            "launcher": launcher,
             "level": logger.getEffectiveLevel(),
         },
     )
     try:
-        status = _wait(_command(module, run, job), _environment(run))
+        status = _wait(_command(module, run, job), _environment(run) | {LAUNCHER: named(launcher)})
         if problems.is_file():
             raise BadInput(read_json(problems))
     finally:
@@ -91,6 +96,44 @@ def _ended(process: subprocess.Popen[bytes]) -> int | None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(_LOOK_S)
     return None
+
+
+def end_what_was_left(run: Run) -> None:
+    """End the processes on this host of a job whose launcher was killed: for half a second they would go on writing."""
+    for job in _jobs(run).glob("*.json"):
+        launcher = read_json(job).get("launcher") if not job.stem.endswith("-problems") else None
+        if launcher is not None and launcher["host"] == os.uname().nodename and not is_alive(launcher):
+            left = [process for process in psutil.process_iter() if _launcher_of(process) == named(launcher)]
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=_GONE_S)
+    shutil.rmtree(_jobs(run), ignore_errors=True)
+
+
+def _jobs(run: Run) -> Path:
+    return Path(run.folder) / "jobs"
+
+
+def _launcher_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(LAUNCHER)
+    except psutil.Error:
+        return None
+
+
+def is_alive(launcher: Mapping[str, Any]) -> bool:
+    """Whether a launcher on this host still waits for its processes."""
+    try:
+        process = psutil.Process(launcher["pid"])
+        return bool(process.create_time() == launcher["started"]) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def named(launcher: Mapping[str, Any]) -> str:
+    """A launcher as one word."""
+    return f"{launcher['pid']}-{launcher['started']}"
 
 
 def problems_of(job: Path) -> Path:

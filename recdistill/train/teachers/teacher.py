@@ -25,7 +25,7 @@ from recdistill.train.progress import logger
 from recdistill.train.teachers.ensemble import Ensemble, gate
 from recdistill.train.teachers.fit import build_teacher, fit_teacher
 from recdistill.train.teachers.folds import fold_name
-from recdistill.train.teachers.launch import launch
+from recdistill.train.teachers.launch import end_what_was_left, launch
 from recdistill.train.teachers.placement import Placement, planned, shown
 from recdistill.train.teachers.shard import World, restore, shard, world
 from recdistill.train.teachers.warm import ENCODER
@@ -72,6 +72,7 @@ def train_teacher(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     are those of its best validation AUC. Members that were finished when a run was killed are kept.
     """
     ready_process(run.threads)
+    end_what_was_left(run)
     if run.teacher.num_processes > 1:
         launch(__name__, run, inputs, out)
         return

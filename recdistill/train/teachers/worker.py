@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from recdistill.config.run import Run
 from recdistill.files import read_json, write_json
 from recdistill.problems import BadInput
 from recdistill.train.device import choose_device, ready_process
 from recdistill.train.progress import logger
-from recdistill.train.teachers.launch import problems_of
+from recdistill.train.teachers.launch import LAUNCHER, is_alive, named, problems_of
 from recdistill.train.teachers.shard import World, world
 
 Body = Callable[[Run, Mapping[str, Path], Path, World], None]
@@ -33,7 +31,7 @@ def work(body: Body) -> None:
     job = Path(sys.argv[-1])
     about = read_json(job)
     problems = problems_of(job)
-    if problems.is_file():
+    if problems.is_file() or os.environ.get(LAUNCHER, named(about["launcher"])) != named(about["launcher"]):
         return
     _end_with(about["launcher"])
     logging.basicConfig(format="%(message)s")
@@ -53,15 +51,8 @@ def _end_with(launcher: Mapping[str, Any]) -> None:
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent and (os.uname().nodename != launcher["host"] or _lives(launcher)):
+        while os.getppid() == parent and (os.uname().nodename != launcher["host"] or is_alive(launcher)):
             time.sleep(_LOOK_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _lives(launcher: Mapping[str, Any]) -> bool:
-    try:
-        return bool(psutil.Process(launcher["pid"]).create_time() == launcher["started"])
-    except psutil.NoSuchProcess:
-        return False
