@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recdistill.data.encoder import Encoder
-from recdistill.files import damage, digest, manifest
+from recdistill.files import damage, digest, manifest, read_json
 from recdistill.problems import BadInput, problem
 from recdistill.ship.golden import GOLDEN, compare_golden, read_golden
 from recdistill.ship.graph_check import check_graph
@@ -103,6 +103,12 @@ def open_bundle(folder: Path, threads: int = 1) -> Bundle:
         session=open_session((folder / GRAPH).read_bytes(), str(folder / GRAPH), threads),
         digest=bundle_digest(folder),
     )
+
+
+def shipped_bundle(exported: Path) -> Path:
+    """The bundle of an export folder that ships."""
+    name: str = read_json(exported / "export.json")["shipped"]
+    return exported / name
 
 
 def bundle_digest(folder: Path) -> str:

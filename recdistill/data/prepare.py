@@ -20,7 +20,7 @@ from recdistill.data.negatives.sampled import sampled_log
 from recdistill.data.parts import part_settings, read_parts
 from recdistill.data.raw import check_columns, wanted_columns
 from recdistill.data.split import SPLITS, Windows
-from recdistill.data.store import open_rows
+from recdistill.data.store import Rows, open_rows
 from recdistill.data.view import View, open_view
 from recdistill.data.watch.drift import drift, write_drift
 from recdistill.data.watch.leaks import leaks
@@ -144,10 +144,25 @@ def _partitions(log: Log) -> tuple[list[str], NDArray[np.int64]]:
 def encode_as(run: Run, log: Log, encoder: Encoder, out: Path, splits: Sequence[str]) -> None:
     """The named windows as another encoder sees them: rows/, events/ and encoder/ under `out`.
 
-    The log is read again only where that encoder wants other things of a row than the run's own.
+    The log is read again only where that encoder wants other things of a row than the run's own. BadInput where the log
+    lacks a column that it wants.
     """
     theirs = run.model_copy(update={"features": encoder.features, "root": str(out / "work")})
+    check_columns(theirs, log)
     alike = part_settings(theirs, log) == part_settings(run, log)
     view = read_view(theirs, log, out, parts_of=run if alike else None)
     encode(theirs, view, out, splits, encoder)
     encoder.save(out / "encoder")
+
+
+def windows_as(run: Run, prepared: Path, encoder: Encoder, out: Path, splits: Sequence[str]) -> list[Rows]:
+    """The named windows of a prepare folder as another encoder sees them, row by row; `out` is empty or done before."""
+    if encoder.digest == Encoder.open(prepared / "encoder").digest:
+        return [open_rows(prepared, split, encoder.layout) for split in splits]
+    if not (out / "encoder").exists():
+        encode_as(run, open_checked(run), encoder, out, splits)
+    theirs = [open_rows(out, split, encoder.layout) for split in splits]
+    for split, rows in zip(splits, theirs, strict=True):
+        ours = open_rows(prepared, split)
+        assert np.array_equal(rows["row_id"], ours["row_id"]), "one log gave two orders of rows"
+    return theirs

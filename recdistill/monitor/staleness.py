@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from recdistill.bundle import Bundle, open_bundle
+from recdistill.bundle import Bundle, open_bundle, shipped_bundle
 from recdistill.config.run import Run
-from recdistill.data.prepare import encode_as, open_checked
+from recdistill.data.prepare import windows_as
 from recdistill.data.store import Rows, open_rows
 from recdistill.evaluate import bundle_logits, judged_rows
-from recdistill.files import read_json
 from recdistill.metrics.bootstrap import cell, interval, user_draws
 from recdistill.metrics.measure import HIGHER_IS_BETTER, measure
 from recdistill.metrics.rows import Floats
@@ -69,15 +68,13 @@ def _on_window(runs: Sequence[Run], folders: Sequence[dict[str, Path]], place: i
     for older in range(place + 1, len(runs)):
         bundle, out = _shipped(run, folders[older]), scratch / str(older)
         out.mkdir()
-        encode_as(run, open_checked(run), bundle.encoder, out, ("test",))
-        theirs = open_rows(out, "test")
-        assert np.array_equal(theirs["row_id"], rows["row_id"]), "one log gave two orders of rows"
+        (theirs,) = windows_as(run, folders[place]["prepare"], bundle.encoder, out, ("test",))
         found[older - place] = fresh - measured(bundle, theirs)
     return found
 
 
 def _shipped(run: Run, folders: dict[str, Path]) -> Bundle:
-    return open_bundle(folders["export"] / read_json(folders["export"] / "export.json")["shipped"], run.threads or 1)
+    return open_bundle(shipped_bundle(folders["export"]), run.threads or 1)
 
 
 def summary(run: Run, losses: Losses) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recdistill.bundle import Bundle, open_bundle
+from recdistill.bundle import open_bundle
 from recdistill.config.run import Run
 from recdistill.data.encoder import Encoder
-from recdistill.data.prepare import encode_as, open_checked
+from recdistill.data.prepare import windows_as
 from recdistill.data.store import Rows, open_rows
 from recdistill.evaluate import SCORES, bundle_logits, compare, draws_for, judged_rows
 from recdistill.files import read_json
@@ -58,7 +58,7 @@ def champion(run: Run, inputs: Mapping[str, Path], registry: Registry, number: i
     """
     rows, ours = open_rows(inputs["prepare"], "test"), candidate(run, inputs)
     try:
-        theirs = _theirs(run, inputs, registry, number, rows, out, with_seeds=run.gates.superior)
+        theirs = _theirs(run, inputs, registry, number, out, with_seeds=run.gates.superior)
     except BadInput as error:
         return _unfit(number, error)
     found = {
@@ -81,7 +81,7 @@ def reference(run: Run, inputs: Mapping[str, Path], registry: Registry, number: 
     """{"version", "difference"} against the frozen champion, or {"version", "error"}."""
     rows, ours = open_rows(inputs["prepare"], "test"), candidate(run, inputs)
     try:
-        theirs = _theirs(run, inputs, registry, number, rows, out, with_seeds=False)
+        theirs = _theirs(run, inputs, registry, number, out, with_seeds=False)
     except BadInput as error:
         return _unfit(number, error)
     return {"version": number, "difference": compare(run, rows, ours.shipped, theirs.shipped, _SHOWN)}
@@ -92,26 +92,16 @@ def _unfit(number: int, error: BadInput) -> dict[str, Any]:
 
 
 def _theirs(
-    run: Run, inputs: Mapping[str, Path], registry: Registry, number: int, rows: Rows, out: Path, *, with_seeds: bool
+    run: Run, inputs: Mapping[str, Path], registry: Registry, number: int, out: Path, *, with_seeds: bool
 ) -> Side:
     """A version's logits, the rows encoded by its own encoder."""
     version, threads = registry.version(number), run.threads or 1
     with registry.download(version) as folder, tempfile.TemporaryDirectory(dir=out) as scratch:
         bundle = open_bundle(folder, threads)
-        theirs = _rows_for(run, inputs, bundle, rows, Path(scratch))
+        (theirs,) = windows_as(run, inputs["prepare"], bundle.encoder, Path(scratch), ("test",))
         seeds = seeds_of(registry, version, bundle, threads) if with_seeds else []
         found = [bundle_logits(one, theirs) for one in (bundle, *seeds)]
     return Side(shipped=found[0], seeds=tuple(found[1:]))
-
-
-def _rows_for(run: Run, inputs: Mapping[str, Path], bundle: Bundle, rows: Rows, scratch: Path) -> Rows:
-    """The test window as the bundle's encoder sees it, in the order of `rows`."""
-    if bundle.encoder.digest == Encoder.open(inputs["prepare"] / "encoder").digest:
-        return rows
-    encode_as(run, open_checked(run), bundle.encoder, scratch, ("test",))
-    theirs = open_rows(scratch, "test")
-    assert np.array_equal(theirs["row_id"], rows["row_id"]), "one log gave two orders of rows"
-    return theirs
 
 
 def _beyond_seeds(
