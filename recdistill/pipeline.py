@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recdistill import evaluate, export, files, score
+from recdistill import evaluate, export, files, score, shipped
 from recdistill.code import code_digest
 from recdistill.config.run import Run
 from recdistill.data import prepare
@@ -74,6 +74,7 @@ STEPS = (
         pairs=pairs_teacher.score,
         reads=("prepare", "train_teacher"),
         sections=("score",),
+        outside=shipped.shipped_digest,
     ),
     Step(
         name="distil",

@@ -15,13 +15,15 @@ import torch.distributed as dist
 from torch import nn
 
 from recdistill.config.run import Run
-from recdistill.data.candidates import Pools, Seen, belonging, candidates_name
+from recdistill.data.belonging import belonging
+from recdistill.data.candidates import Pools, Seen, candidates_name
 from recdistill.data.npy import NpyWriter
 from recdistill.data.scores import finish_store, is_segment, segment_path, write_segment
 from recdistill.data.split import SPLITS
 from recdistill.data.store import ROWS, Rows, open_rows
 from recdistill.files import digest, manifest, read_json
 from recdistill.problems import BadInput, problem
+from recdistill.shipped import Shipped, open_shipped, seen_by_student, shipped_digest
 from recdistill.train.device import choose_device, ready_process, use_bf16
 from recdistill.train.predict import num_passes, passes
 from recdistill.train.progress import logger
@@ -40,19 +42,20 @@ def score(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     """
     ready_process(run.threads)
     end_what_was_left(run)
-    if run.teacher.num_processes > 1:
-        launch(__name__, run, inputs, out)
-        return
-    with world(choose_device(run.device)) as here:
-        score_windows(run, inputs, out, here)
+    with seen_by_student(run, inputs, out):
+        if run.teacher.num_processes > 1:
+            launch(__name__, run, inputs, out)
+            return
+        with world(choose_device(run.device)) as here:
+            score_windows(run, inputs, out, here)
 
 
 def score_windows(run: Run, inputs: Mapping[str, Path], out: Path, here: World) -> None:
     """All windows and their candidates, by all ranks, each its own segments; rank 0 puts them in their place."""
-    about = _about(inputs)
+    about = _about(run, inputs)
     windows = {name: open_rows(inputs["prepare"], name) for name in SPLITS}
     work_in = _work_folder(run, about, here)
-    pools = _pools(run, windows)
+    pools, student = _pools(run, windows), open_shipped(run, inputs, out)
     bf16 = use_bf16(run.teacher.bf16, here.device)  # as it was trained: rounding is small beside the noise of seeds
     with (
         open_teacher(run, windows["train"].layout, inputs["train_teacher"]) as teacher,
@@ -61,7 +64,7 @@ def score_windows(run: Run, inputs: Mapping[str, Path], out: Path, here: World) 
         for name, rows in windows.items():
             score_window(run, teacher, rows, work_in / name, about, here)
         for name, made in pools.items():
-            score_candidates(run, teacher, made, work_in / candidates_name(name), about, here)
+            score_candidates(run, teacher, student, name, made, work_in / candidates_name(name), about, here)
     if run.teacher.folds is not None:
         score_folds(run, inputs, windows["train"], work_in / OUT_OF_FOLD, about, here)
     dist.barrier()
@@ -82,11 +85,14 @@ def _pools(run: Run, windows: Mapping[str, Rows]) -> dict[str, Pools]:
     return {name: Pools(run, every, rows, seen, own) for name, rows in windows.items()}
 
 
-def _about(inputs: Mapping[str, Path]) -> dict[str, str]:
+def _about(run: Run, inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Digests of all that a store hangs on. student: of the earlier one that candidates ask for, if they do."""
     data = read_json(inputs["prepare"] / "data.json")
     teacher = manifest(inputs["train_teacher"])
     assert teacher is not None
-    return {"teacher": teacher["key"], "fingerprint": data["fingerprint"], "encoder": data["encoder"]}
+    student = shipped_digest(run)
+    about = {"teacher": teacher["key"], "fingerprint": data["fingerprint"], "encoder": data["encoder"]}
+    return about if student is None else {**about, "student": student}
 
 
 def _work_folder(run: Run, about: Mapping[str, str], here: World) -> Path:
@@ -141,14 +147,26 @@ def score_folds(
 
 
 def score_candidates(
-    run: Run, teacher: nn.Module, pools: Pools, folder: Path, about: Mapping[str, str], here: World
+    run: Run,
+    teacher: nn.Module,
+    student: Shipped | None,
+    window: str,
+    pools: Pools,
+    folder: Path,
+    about: Mapping[str, str],
+    here: World,
 ) -> None:
-    """A whole store of candidates in `folder`: those that the config wants of each pool, with their scores."""
+    """A whole store of a window's candidates in `folder`: those that the config wants of each pool, with their scores.
+
+    student: whose best are among them; None where they are not wanted.
+    """
     for _, own in _turns(folder, range(len(pools)), about, here):
-        rows = pools.of(own or 0)
+        pick = pools.pick(own or 0)
+        rows = pools.rows_of(pick)
         scores = _asked(run, teacher, rows, range(0 if own is None else len(rows)), pools.most_rows, here)
         if own is not None:
-            best = pools.best(rows, scores.logit.numpy())
+            theirs = None if student is None else student.logits(pools, window, pick)
+            best = pools.best(pick, scores.logit.numpy(), theirs)
             chosen = scores.at(torch.from_numpy(best))
             np.save(folder / f"{own:06d}.npy", rows.records[best])  # before the segment, which says that both are there
             write_segment(folder, own, rows["row_id"][best], chosen, run.score.hidden, about)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from conftest import make_run
 
-from recdistill.data.candidates import Pools, Seen, belonging
+from recdistill.data.belonging import belonging
+from recdistill.data.candidates import Pools, Seen
 from recdistill.data.split import SPLITS
 from recdistill.data.store import open_rows
 from recdistill.problems import BadInput
@@ -25,7 +26,7 @@ def every_record(windows):
     return records[np.argsort(records["time"], kind="stable")]
 
 
-@pytest.mark.parametrize("by", ["random", "popular"])
+@pytest.mark.parametrize("by", ["random", "popular", ["teacher_top", "popular", "random"]])
 def test_a_candidate_was_seen_before_is_not_shown_and_carries_its_own_features(tiny_log, tiny_prepared, tmp_path, by):
     made, windows, own = pools(tiny_log, tiny_prepared, tmp_path, by=by)
     everything = every_record(windows)
@@ -94,12 +95,45 @@ def test_the_first_request_has_none_as_nothing_was_seen_before(tiny_log, tiny_pr
 
 def test_the_best_are_the_highest_of_each_request(tiny_log, tiny_prepared, tmp_path):
     made, _, _ = pools(tiny_log, tiny_prepared, tmp_path, by="teacher_top", pool=12, per_request=2)
-    rows = made.of(0)
+    pick = made.pick(0)
+    rows = made.rows_of(pick)
     logit = np.random.default_rng(0).random(len(rows), dtype=np.float32)
-    best = made.best(rows, logit)
+    best = made.best(pick, logit)
     for request in np.unique(rows["request"])[:50]:
         here = np.flatnonzero(rows["request"] == request)
         assert set(best) & set(here) == set(here[np.argsort(-logit[here])[:2]])
+
+
+def test_of_every_kind_as_many_as_asked_for_and_a_later_kind_takes_its_next(tiny_log, tiny_prepared, tmp_path):
+    by = ["random", "student_top", "teacher_top", "popular"]
+    made, _, _ = pools(tiny_log, tiny_prepared, tmp_path, by=by, pool=12, per_request=3, student="runs/a")
+    pick = made.pick(0)
+    generator = np.random.default_rng(0)
+    teacher, student = generator.random((2, len(pick.which)), dtype=np.float32)
+    best = set(made.best(pick, teacher, student))
+    requests = np.unique(pick.base)[:50]
+    assert len(requests) == 50
+    for base in requests:
+        here = np.flatnonzero(pick.base == base)
+        popular, pool = here[:3], here[3:15]
+        assert pick.popular[popular].all()
+        assert pick.pooled[pool].all()
+        assert len(here) == 3 + 12 + 3
+        top = pool[np.argsort(-teacher[pool])[:3]]
+        left = np.setdiff1d(pool, top)
+        theirs = left[np.argsort(-student[left])[:3]]
+        chance = here[15:]  # outside the pool, so that no best of it is missing from what chance could take
+        assert best & set(here) == {*popular, *top, *theirs, *chance}
+
+
+def test_where_items_are_few_the_random_ones_are_what_no_other_kind_took(tiny_log, tiny_prepared, tmp_path):
+    made, _, own = pools(tiny_log, tiny_prepared, tmp_path, by=["teacher_top", "random"], pool=1000, per_request=3)
+    pick = made.pick(0)
+    assert pick.pooled.all()
+    best = made.best(pick, np.random.default_rng(0).random(len(pick.which), dtype=np.float32))
+    rows = made.rows_of(pick).records[best]
+    assert set(np.unique(pick.base[best], return_counts=True)[1]) == {6}
+    assert len(set(zip(rows["request"].tolist(), rows["ids"][:, own.item].tolist(), strict=True))) == len(rows)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ LAYERS = [
     ["pairs.student"],
     [
         "score",
+        "shipped",
         "bundle",
         "ship",
         "export",

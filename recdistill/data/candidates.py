@@ -2,80 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recdistill.config.run import Run
+from recdistill.data.belonging import Belonging
 from recdistill.data.negatives.draw import uniform
 from recdistill.data.store import ROWS, Records, Rows, open_rows
 from recdistill.data.tables import splitmix
 from recdistill.problems import BadInput, problem
-from recdistill.types import FIRST_KNOWN, Layout
+from recdistill.types import FIRST_KNOWN
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Draw = Callable[[NDArray[np.float64], Ints], Ints]
 _STREAM = 2**62  # draws that no negative has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Belonging:
-    """What belongs to an item in a record. item: the column of ids that says which it is. ids, dense: its columns."""
+class Encoded:
+    """A run's rows as one encoder sees them. windows: all. rows: the one whose requests get candidates. own: what
+    belongs to the item in all of them."""
 
-    item: int
-    ids: tuple[int, ...]
-    dense: tuple[int, ...]
+    windows: Sequence[Rows]
+    rows: Rows
+    own: Belonging
 
 
-def belonging(run: Run, layout: Layout) -> Belonging:
-    """By the columns that features are read from. BadInput for what the config leaves open.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """[n] candidates of a segment, request by request, whatever the encoder.
 
-    A feature of the item's columns alone is the item's, one of none of them the request's; one of both has no value
-    that was ever known for the pair.
+    base: the place of the request's first row in its window. sighting: the item, as it was last seen; see Seen. which:
+    its number among those of the request. popular, pooled: bool, whether it was drawn as a popular one, or for the pool
+    of which the best are taken.
     """
-    settings, title, features = run.score.candidates, item_feature(run), run.features
-    assert settings is not None
-    target = next((f for f in layout.pooled if f.name == title and f.kind == "single"), None)
-    if target is None:
-        remedy = "name one in score.candidates.item"
-        where = "score.candidates.item"
-        raise BadInput(problem(where, wanted="an id feature of one value a row", found=str(title), remedy=remedy))
-    own = _own_columns(run, str(title))
-    read = {spec.title: set(spec.columns) for spec in features.ids}
-    read |= {spec.title: {spec.column} for spec in features.dense}
-    read |= {spec.title: set(spec.by) for spec in features.aggregates}
-    both = [name for name, columns in read.items() if columns & own and columns - own]
-    if both:
-        remedy = "leave it out, or do without score.candidates"
-        wanted = "features of the item alone or of the request alone"
-        raise BadInput(
-            [problem(f"score.candidates: {name}", wanted=wanted, found="both", remedy=remedy) for name in both]
-        )
-    ids = [f.columns for f in layout.pooled if read[f.name] and read[f.name] <= own]
-    places = tuple(place for columns in ids for place in range(columns.start, columns.stop))
-    dense = tuple(place for place, name in enumerate(layout.dense) if read[name] <= own)
-    return Belonging(item=target.start, ids=places, dense=dense)
 
+    base: Ints
+    sighting: Ints
+    which: Ints
+    popular: NDArray[np.bool_]
+    pooled: NDArray[np.bool_]
 
-def item_feature(run: Run) -> str | None:
-    """The id feature of what is ranked; None where nothing tells."""
-    settings, features = run.score.candidates, run.features
-    assert settings is not None
-    column = run.data.negatives.item if run.data.negatives is not None else None
-    of_column = next((spec.title for spec in features.ids if spec.column is not None and spec.column == column), None)
-    return settings.item or of_column or (features.history.item if features.history is not None else None)
-
-
-def _own_columns(run: Run, title: str) -> set[str]:
-    """The item's column, and those that the config says go with it."""
-    settings, negatives = run.score.candidates, run.data.negatives
-    assert settings is not None
-    own = {column for spec in run.features.ids if spec.title == title for column in spec.columns}
-    keyed = {spec.column for spec in run.features.ids if spec.key in own and spec.column is not None}
-    keyed |= {spec.column for spec in run.features.dense if spec.key in own}
-    return own | keyed | {*settings.item_columns, *(negatives.item_columns if negatives else [])}
+    def highest(self, free: NDArray[np.bool_], value: NDArray[Any], count: int) -> Ints:
+        """Places of the `count` highest of each request, among those that are free."""
+        places = np.flatnonzero(free)
+        order = np.lexsort((-value[places], self.base[places]))
+        whose = self.base[places][order]
+        rank = np.arange(len(order)) - np.searchsorted(whose, whose)
+        return places[order[rank < count]]
 
 
 class Seen:
@@ -85,7 +65,6 @@ class Seen:
     """
 
     def __init__(self, windows: Sequence[Rows], item: int) -> None:
-        self.windows = windows
         self.begins = np.cumsum([0, *map(len, windows)])
         time = np.concatenate([rows["time"] for rows in windows])
         items = np.concatenate([rows["ids"][:, item] for rows in windows]).astype(np.int64)
@@ -120,14 +99,14 @@ class Seen:
         place = np.searchsorted(self.key, item * self.step + cut) - 1
         return self.key[place] % self.step
 
-    def records(self, sighting: Ints) -> Records:
-        """[n] copies of the records of sightings."""
+    def records(self, sighting: Ints, windows: Sequence[Rows]) -> Records:
+        """[n] copies of the records of sightings in windows of the same rows, by whatever encoder."""
         where = self.where[sighting]
         window = np.searchsorted(self.begins, where, side="right") - 1
-        out = np.zeros(len(where), dtype=self.windows[0].records.dtype)
+        out = np.zeros(len(where), dtype=windows[0].records.dtype)
         for number in np.unique(window):
             here = window == number
-            out[here] = self.windows[number].take(where[here] - self.begins[number])
+            out[here] = windows[number].take(where[here] - self.begins[number])
         return out
 
 
@@ -137,7 +116,12 @@ class Pools:
     def __init__(self, run: Run, windows: Sequence[Rows], rows: Rows, seen: Seen, own: Belonging) -> None:
         settings = run.score.candidates
         assert settings is not None
-        self.settings, self.rows, self.seen, self.own, self.seed = settings, rows, seen, own, run.seed
+        self.settings, self.rows, self.seen, self.seed = settings, rows, seen, run.seed
+        self.encoded = Encoded(windows=windows, rows=rows, own=own)
+        each = settings.per_request
+        self.num_popular = each if "popular" in settings.by else 0
+        self.num_pooled = settings.pool if {"teacher_top", "student_top"} & set(settings.by) else 0
+        self.num_any = self.num_pooled + (each if "random" in settings.by else 0)
         _, self.first, sizes = np.unique(rows["request"], return_index=True, return_counts=True)
         self.most_shown = int(sizes.max(initial=0))
         self.size = max(1, run.score.rows_per_segment // self.num)
@@ -146,7 +130,7 @@ class Pools:
     @property
     def num(self) -> int:
         """Candidates of a request before the best are taken."""
-        return self.settings.pool if self.settings.by == "teacher_top" else self.settings.per_request
+        return self.num_popular + self.num_any
 
     @property
     def most_rows(self) -> int:
@@ -156,47 +140,75 @@ class Pools:
     def __len__(self) -> int:
         return -(-len(self.first) // self.size)
 
-    def of(self, number: int) -> Rows:
-        """The rows of a segment's candidates: `num` of each request or fewer, request by request.
-
-        row_id: -1 - (per_request or pool) * the request's first row_id - which, so unique and never a row of the log.
-        label: 0, as nobody saw them. offset: 0.
-        """
+    def pick(self, number: int) -> Pick:
+        """The candidates of a segment: `num` of each request or fewer, request by request."""
         first = self.first[number * self.size : (number + 1) * self.size]
         base = self.rows.take(first)
         cut = self.seen.before(base["time"])
-        item = self._draw(base, cut)
+        none = np.zeros((len(first), 0), dtype=np.int64)
+        popular = self._draw(self.seen.popular, self.num_popular, base, cut, beside=none)
+        others = self._draw(self.seen.any, self.num_any, base, cut, beside=popular)
+        item = np.concatenate([popular, others], axis=1)
+        pooled = np.zeros(item.shape, dtype=bool)
+        pooled[:, popular.shape[1] :] = np.cumsum(others != 0, axis=1) <= self.num_pooled
         line, slot = np.nonzero(item)
-        chosen = item[line, slot]
-        records = base[line]
-        theirs = self.seen.records(self.seen.last(chosen, cut[line]))
-        for field, places in (("ids", self.own.ids), ("dense", self.own.dense)):
+        return Pick(
+            base=first[line],
+            sighting=self.seen.last(item[line, slot], cut[line]),
+            which=np.arange(len(line)) - np.searchsorted(line, line),
+            popular=slot < popular.shape[1],
+            pooled=pooled[line, slot],
+        )
+
+    def rows_of(self, pick: Pick, encoded: Encoded | None = None) -> Rows:
+        """The candidates as rows, as this run's encoder sees them or as another does.
+
+        row_id: -1 - num * the request's first row_id - which, so unique and never a row of the log.
+        label: 0, as nobody saw them. offset: 0.
+        """
+        encoded = encoded or self.encoded
+        records = encoded.rows.take(pick.base)
+        theirs = self.seen.records(pick.sighting, encoded.windows)
+        for field, places in (("ids", encoded.own.ids), ("dense", encoded.own.dense)):
             if places:
                 records[field][:, list(places)] = theirs[field][:, list(places)]
-        which = np.arange(len(line)) - np.searchsorted(line, line)
-        records["row_id"] = -1 - (base["row_id"][line] * self.num + which)
+        records["row_id"] = -1 - (records["row_id"] * self.num + pick.which)
         records["label"] = records["offset"] = 0
-        return replace(self.rows, records=records)
+        return replace(encoded.rows, records=records)
 
-    def _draw(self, base: Records, cut: Ints) -> Ints:
-        """[G, k] items, at most `num` of them other than 0 in a line: none shown by the request, none twice."""
-        draws = 2 * self.num + self.most_shown
-        chance = np.stack([uniform(self.seed, base["row_id"], _STREAM + n) for n in range(draws)], axis=1)
-        item = (self.seen.popular if self.settings.by == "popular" else self.seen.any)(chance, cut)
+    def of(self, number: int) -> Rows:
+        """The rows of a segment's candidates."""
+        return self.rows_of(self.pick(number))
+
+    def _draw(self, items: Draw, num: int, base: Records, cut: Ints, *, beside: Ints) -> Ints:
+        """[G, k] items, at most `num` of them other than 0 in a line: none shown by the request, none twice or beside
+        it."""
+        if not num:
+            return np.zeros((len(base), 0), dtype=np.int64)
+        before = beside.shape[1]
+        draws = 2 * num + self.most_shown + before
+        chance = np.stack([uniform(self.seed, base["row_id"], _STREAM + before + n) for n in range(draws)], axis=1)
+        item = items(chance, cut)
         pair = _pair(np.repeat(base["request"], draws), item.reshape(-1)).reshape(item.shape)
         place = np.minimum(np.searchsorted(self.shown, pair), len(self.shown) - 1)
-        good = (item != 0) & (self.shown[place] != pair) & _is_first(item)
-        good &= np.cumsum(good, axis=1) <= self.num
+        good = (item != 0) & (self.shown[place] != pair)
+        good &= _is_first(np.concatenate([beside, item], axis=1))[:, before:]
+        good &= np.cumsum(good, axis=1) <= num
         return np.where(good, item, 0)
 
-    def best(self, rows: Rows, logit: NDArray[np.float32]) -> Ints:
-        """Places of the rows to keep, in their order: the per_request highest of each request."""
-        if self.settings.by != "teacher_top":
-            return np.arange(len(rows))
-        order = np.lexsort((-logit, rows["request"]))
-        request = rows["request"][order]
-        rank = np.arange(len(order)) - np.searchsorted(request, request)
-        return np.sort(order[rank < self.settings.per_request])
+    def best(self, pick: Pick, teacher: Floats, student: Floats | None = None) -> Ints:
+        """Places of the rows to keep, in their order: of every kind the per_request that no earlier kind took.
+
+        teacher, student: [n] their logits; None where no student is asked. Random ones are those drawn last, which lie
+        outside the pool where there are enough items.
+        """
+        kept, each = pick.popular.copy(), self.settings.per_request
+        for kind, logit in (("teacher_top", teacher), ("student_top", student)):
+            if kind in self.settings.by and logit is not None:
+                kept[pick.highest(pick.pooled & ~kept, logit, each)] = True
+        if "random" in self.settings.by:
+            kept[pick.highest(~kept, pick.which, each)] = True
+        return np.flatnonzero(kept)
 
 
 def _pair(request: Ints, item: NDArray[np.integer]) -> NDArray[np.uint64]:

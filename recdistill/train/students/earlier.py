@@ -79,10 +79,10 @@ def by_row(row_id: NDArray[np.int64], logit: NDArray[np.float32]) -> RowLogits:
     return RowLogits(row_id=torch.from_numpy(row_id[order]), logit=torch.from_numpy(np.ascontiguousarray(logit[order])))
 
 
-def newest(folder: Path, step: str) -> Path:
-    """The folder of a step that a run finished last. BadInput where there is none."""
+def newest(folder: Path, step: str, setting: str = "recipe.previous") -> Path:
+    """The folder of a step that a run, which `setting` names, finished last. BadInput where there is none."""
     finished = [path for path in folder.glob(f"{step}-*") if manifest(path) is not None]
     if not finished:
-        where, wanted = f"recipe.previous: {folder}", f"a run with a finished {step} step"
+        where, wanted = f"{setting}: {folder}", f"a run with a finished {step} step"
         raise BadInput(problem(where, wanted=wanted, found="none", remedy="name the folder of such a run"))
     return max(finished, key=lambda path: (path / "_manifest.json").stat().st_mtime)
