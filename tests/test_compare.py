@@ -105,6 +105,27 @@ def test_an_arm_per_recipe_and_two_controls_that_differ_in_width_alone(tmp_path)
     assert arms[1].run.teacher == arms[0].run.teacher
 
 
+def test_stressed_labels_have_a_control_under_the_same_stress(tmp_path):
+    run = make_run(tmp_path / "log", tmp_path)
+    sweep = {"stress.flip_positives": [0.1, 0.2]}
+    noise = make_run(tmp_path / "log", tmp_path, recipe={"terms": run.recipe.terms, "sweep": sweep})
+    again = changed(noise, "recipe.stress.flip_positives", 0.2)
+    by_name = {arm.name: arm for arm in arms_of(run, {"soft": run, "noise": noise, "again": again})}
+    assert {name: arm.control for name, arm in by_name.items() if arm.kind == "student"} == {
+        "soft": "control",
+        "noise flip_positives=0.1": "control flip_positives=0.1",
+        "noise flip_positives=0.2": "control flip_positives=0.2",
+        "again": "control flip_positives=0.2",
+    }
+    assert [name for name, arm in by_name.items() if arm.kind == "control"] == [
+        "control",
+        "bigger student",
+        "control flip_positives=0.1",
+        "control flip_positives=0.2",
+    ]
+    assert by_name["control flip_positives=0.1"].run.recipe.stress.flip_positives == 0.1
+
+
 def test_a_sweep_is_an_arm_per_value(tmp_path):
     terms = [{"use": "point.soft_bce", "weight": 1.0, "temperature": 1.0}]
     run = make_run(tmp_path / "log", tmp_path, recipe={"terms": terms, "sweep": {"terms.0.temperature": [2.0, 4.0]}})
@@ -148,8 +169,8 @@ def found():
     draws = {
         name: at([noisy(judged, generator, noise)]) for name, noise in (("teacher", 0.5), ("control", 2), ("soft", 1))
     }
-    gap = draws["teacher"]["auc"] - draws["control"]["auc"]
     about = {
+        "control": "control",
         "parameters": 10,
         "bytes": 4000,
         "p99_ms": 2.0,
@@ -158,7 +179,7 @@ def found():
         "p": 0.01,
         "valid_auc": [0.5],
     }
-    models = [line(name, drawn, draws["control"], gap, "auc") | about for name, drawn in draws.items()]
+    models = [line(name, drawn, draws["control"], draws["teacher"], "auc") | about for name, drawn in draws.items()]
     models[0] |= dict.fromkeys(("p", "cost", "bytes", "p99_ms", "p99_ratio"))
     refused = {"name": "hint", "refused": "score.hidden: wanted vectors"}
     return {"name": "made", "num_rows": 3000, "num_users": 60, "seeds": 1, "models": [*models, refused]}
@@ -202,13 +223,24 @@ def test_recipes_are_compared_from_the_command_line_once(tiny_log, tmp_path, cal
     recipes.mkdir()
     (recipes / "soft.yaml").write_text("terms: [{use: label.bce, weight: 0.5}, {use: point.soft_bce, weight: 0.5}]\n")
     (recipes / "hint.yaml").write_text("terms: [{use: label.bce}, {use: feature.hint}]\n")
+    noise = "terms: [{use: label.bce, weight: 0.0}, {use: point.soft_bce}]\nstress: {flip_positives: 0.9}\n"
+    (recipes / "noise.yaml").write_text(noise)
     run = make_run(tiny_log, tmp_path)
     config.write_text(json.dumps(run.model_dump(mode="json", exclude_unset=True)))
     command = ["compare", str(config), "--seeds", "2", "--processes", "2", "--json", str(tmp_path / "out.json")]
     status, first, error = call(*command)
     assert status == 0, error
     models = [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
-    assert {model["name"] for model in models} == {"teacher", "control", "bigger student", "soft", "hint"}
+    assert {model["name"] for model in models} == {
+        *("teacher", "control", "bigger student", "soft", "hint"),
+        *("noise", "control flip_positives=0.9"),
+    }
+    by_name = {model["name"]: model for model in models}
+    teacher, noise, control = (by_name[name] for name in ("teacher", "noise", "control flip_positives=0.9"))
+    lead = [of["metrics"]["auc"][0] - control["metrics"]["auc"][0] for of in (noise, teacher)]
+    assert noise["gain"]["auc"][0] == pytest.approx(lead[0])
+    assert noise["recovery"][0] == pytest.approx(lead[0] / lead[1])
+    assert control["metrics"]["log_loss"][0] > by_name["control"]["metrics"]["log_loss"][0], "it has learned the noise"
     trained = [model for model in models if model["name"] in ("control", "soft")]
     assert all(model["bytes"] > 0 and model["p99_ratio"] > 0 for model in trained)
     refused = next(model for model in models if model["name"] == "hint")["refused"]

@@ -26,12 +26,13 @@ _BY = ("prepare", "train_teacher", "score")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """kind: whether it has a teacher. run: the whole config, this arm's recipe and student in it. tuned: the settings
-    that a search gave it, by their places in the run."""
+    """kind: whether it has a teacher. run: the whole config, this arm's recipe and student in it. control: the name of
+    the arm that shows what it gains. tuned: the settings that a search gave it, by their places in the run."""
 
     name: str
     kind: Kind
     run: Run
+    control: str = CONTROL
     tuned: Mapping[str, float] = field(default_factory=dict)
 
     def key(self, seed: int, inputs: Mapping[str, Path]) -> str:
@@ -85,7 +86,10 @@ class Training:
 
 
 def arms_of(run: Run, recipes: Mapping[str, Run]) -> list[Arm]:
-    """The control, a control with tables and layers twice as wide, and every recipe, each value of its sweep apart."""
+    """The control, a control with tables and layers twice as wide, and every recipe, each value of its sweep apart.
+
+    A recipe that stresses the training labels is held against a control under the same stress.
+    """
     wider = {
         "width": run.student.width * 2,
         "tower": [size * 2 for size in run.student.tower],
@@ -93,9 +97,21 @@ def arms_of(run: Run, recipes: Mapping[str, Run]) -> list[Arm]:
     }
     bigger = run.model_copy(update={"student": run.student.model_copy(update=wider)})
     arms = [Arm(name=CONTROL, kind="control", run=run), Arm(name=BIGGER, kind="control", run=bigger)]
+    stressed: dict[str, Arm] = {}
     for name, taught in recipes.items():
-        arms += [Arm(name=title, kind="student", run=each) for title, each in swept(name, taught)]
-    return arms
+        for title, each in swept(name, taught):
+            control = _control_of(each)
+            if control != CONTROL:
+                stressed.setdefault(control, Arm(name=control, kind="control", run=each))
+            arms.append(Arm(name=title, kind="student", run=each, control=control))
+    return [*arms, *stressed.values()]
+
+
+def _control_of(run: Run) -> str:
+    """The name of the control whose labels are stressed as this run's."""
+    stress = run.recipe.stress
+    changes = [f"{name}={value}" for name, value in stress if value != type(stress).model_fields[name].default]
+    return " ".join([CONTROL, *changes])
 
 
 def swept(name: str, run: Run) -> list[tuple[str, Run]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from recdistill import files
-from recdistill.compare.arms import CONTROL, Task, Training, arms_of, finished
+from recdistill.compare.arms import CONTROL, Arm, Task, Training, arms_of, finished
 from recdistill.compare.judge import LOGGED, Judge, against, holm, judge, rarer_half
 from recdistill.compare.pairs import PairJudge, pair_judge
 from recdistill.compare.served import served
@@ -62,7 +62,7 @@ def compare(
     at, teacher, num_rows, num_users = (_judge if run.data.pairs is None else pair_judge)(run, inputs, num_seeds)
     size = files.read_json(inputs["train_teacher"] / "teacher.json")["parameters"]
     as_file = served(arms, inputs) if run.data.pairs is None else {arm.name: UNSERVED for arm in arms}
-    models = _models(run, at, teacher, done, size, as_file, {arm.name: arm.tuned for arm in arms})
+    models = _models(run, at, teacher, done, size, as_file, {arm.name: arm for arm in arms})
     models += [{"name": name, "refused": why} for name, why in refused.items()]
     return {
         "name": run.name,
@@ -93,31 +93,30 @@ def _models(
     done: Mapping[str, Sequence[Training]],
     teacher_parameters: int,
     as_file: Mapping[str, Mapping[str, Any]],
-    tuned: Mapping[str, Mapping[str, float]],
+    arms: Mapping[str, Arm],
 ) -> list[dict[str, Any]]:
-    """The teacher, the control, and all others by what they gain over it, with p-values corrected for their number."""
+    """The teacher, the control, and all others by what they gain over their control, with p-values corrected for their
+    number."""
     drawn = {name: at([t.logit.astype(np.float64) for t in trained]) for name, trained in done.items()}
     whole = at([teacher])
-    control = drawn[CONTROL]
     metric = run.gates.metric
-    gap = _gain(whole, control, metric)
-    p = holm({name: against(drawn[name], control, metric)[1] for name in drawn if name != CONTROL})
+    own = {name: arms[name].control for name in drawn if arms[name].control in drawn}
+    p = holm({name: against(drawn[name], drawn[own[name]], metric)[1] for name in own if name != CONTROL})
     lines = [
-        line(name, draws, control, gap, metric)
-        | _about(done[name], done[CONTROL])
+        line(name, drawn[name], drawn[control], whole, metric)
+        | _about(done[name], done[control])
         | dict(as_file[name])
-        | {"tuned": tuned[name]}
-        for name, draws in drawn.items()
+        | {"tuned": arms[name].tuned, "control": control, "p": p.get(name)}
+        for name, control in own.items()
     ]
-    for found in lines:
-        found["p"] = p.get(found["name"])
     order = sorted(lines, key=lambda found: -(found["gain"][metric][0] or 0.0))
-    first = {"parameters": teacher_parameters, "cost": None, "p": None, **UNSERVED}
-    return [line("teacher", whole, control, gap, metric) | first, *order]
+    first = {"parameters": teacher_parameters, "cost": None, "control": CONTROL, "p": None, **UNSERVED}
+    return [line("teacher", whole, drawn[CONTROL], whole, metric) | first, *order]
 
 
-def line(name: str, draws: Draws, control: Draws, gap: Any, metric: str) -> dict[str, Any]:
+def line(name: str, draws: Draws, control: Draws, teacher: Draws, metric: str) -> dict[str, Any]:
     """metrics and gain over the control: metric -> [value, low, high]; recovery of the teacher's lead."""
+    gap = _gain(teacher, control, metric)
     return {
         "name": name,
         "metrics": {m: interval(draws[m]).to_json() for m in draws},

@@ -42,7 +42,7 @@ def as_text(found: Mapping[str, Any], metric: str) -> str:
             continue
         gain = "" if model["p"] is None else cell(model["gain"][metric], signed=True)
         table.add_row(
-            model["name"],
+            _named(model),
             cell(model["recovery"]),
             cell(model["metrics"][metric]),
             gain,
@@ -68,7 +68,7 @@ def as_markdown(found: Mapping[str, Any], metric: str) -> str:
             refused.append(f"- {model['name']} cannot run here: {model['refused']}")
             continue
         gain = "" if model["p"] is None else cell(model["gain"][metric], signed=True)
-        cells = [model["name"], cell(model["recovery"]), cell(model["metrics"][metric]), gain, _p(model)]
+        cells = [_named(model), cell(model["recovery"]), cell(model["metrics"][metric]), gain, _p(model)]
         cells += [_short(model["metrics"][name]) for name in others]
         cells += [_cost(model), _kilobytes(model), _p99(model)]
         lines.append(f"| {' | '.join(cells)} |")
@@ -138,6 +138,12 @@ def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: st
     if points[:, 0].max() > 5 * points[:, 0].min():
         axes.set_xscale("log")
     axes.set_ylabel(metric)
+
+
+def _named(model: Mapping[str, Any]) -> str:
+    """With its control, where that is another one than most have."""
+    control = model["control"]
+    return f"{model['name']} (less {control})" if control not in ("control", model["name"]) else str(model["name"])
 
 
 def _p(model: Mapping[str, Any]) -> str:
