@@ -152,3 +152,5 @@ def test_a_recipe_that_needs_more_is_refused(world):
     log, _, _ = world
     with pytest.raises(BadInput, match="stored"):
         refuse(pairs_run(log, log.parent, recipe={"teacher": "live"}).recipe)
+    with pytest.raises(BadInput, match="wanted in_sample beside"):
+        refuse(pairs_run(log, log.parent, recipe={"scores": "out_of_fold"}).recipe)

@@ -1,5 +1,6 @@
 """Every recipe trains a student of its own through the real step; without weight on the teacher it is its control."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def world(tiny_log, tmp_path_factory):
         tmp_path_factory.mktemp("distil"),
         student=STUDENT,
         score=score,
-        teacher={"members": 2},
+        teacher={"members": 2, "folds": {"count": 2}},
         features={"ids": ids},
     )
     done = run_all(run, until="distil")
@@ -204,13 +205,15 @@ def test_hints_are_learnt_from_stored_hidden_vectors(tmp_path, tiny_log):
     assert curve[-1]["losses"]["feature.hint"] > 0
 
 
-def test_scores_that_are_not_there_are_told_before_training(world):
+def test_scores_that_are_not_there_are_told_before_training(world, tmp_path):
+    run, folders = world
+    shutil.copytree(folders["score"], tmp_path / "score", ignore=shutil.ignore_patterns("train-out-of-fold"))
     section = RecipeSection.model_validate({"scores": "out_of_fold", "terms": ["point.soft_bce"]})
     with pytest.raises(
         BadInput,
         match=r"recipe.scores: out_of_fold: wanted a score store .*; set teacher.folds, or use scores: in_sample",
     ):
-        fit(world, section)
+        fit((run, {**folders, "score": tmp_path / "score"}), section)
 
 
 WANTING = {

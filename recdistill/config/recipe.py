@@ -169,7 +169,8 @@ class RecipeSection(Section):
     def shapes(self) -> tuple[str, ...]:
         """What it runs on: rows (a log of labels, with requests where it needs them), pairs (data.pairs)."""
         own = self.init != "fresh" or self.student.model_fields_set or self.unlabelled or self.privileged
-        bare = self.teacher == "stored" and not own and not self.recipe().needs & RANKING_ONLY
+        stored = self.teacher == "stored" and self.scores == "in_sample"
+        bare = stored and not own and not self.recipe().needs & RANKING_ONLY
         return ("rows", "pairs") if bare else ("rows",)
 
     def recipe(self) -> Recipe:

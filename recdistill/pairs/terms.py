@@ -51,5 +51,8 @@ def refuse(section: RecipeSection) -> None:
         remedy = "use another recipe"
         wanted = "a recipe that leaves the model as it is described"
         found.append(problem("recipe", wanted=wanted, found="init, student or unlabelled", remedy=remedy))
+    if section.scores != "in_sample":
+        wanted, remedy = "in_sample beside data.pairs", "use a recipe with scores: in_sample"
+        found.append(problem("recipe.scores", wanted=wanted, found=section.scores, remedy=remedy))
     if found:
         raise BadInput(found)
