@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from recdistill.serve.graph import Array, Graph, measured, one_thread, read_graph, session
 from recdistill.serve.items import Items
 from recdistill.serve.roles import Role, Roles, columns_read
-from recdistill.serve.split import ITEM, Cut, Splitter, Unsplittable
+from recdistill.serve.split import ITEM, Cut, Splitter, Unsplittable, Vectors
 from recdistill.serve.tables import Tables, fuse_tables
 from recdistill.types import Layout
 
@@ -27,7 +27,10 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A session. ids and dense: the columns that it reads of each candidate. kept: what it reads beside a request."""
+    """A session. ids and dense: the columns that are read of each candidate. kept: what it reads beside a request.
+
+    vectors: rows of tables that it is given instead of ids, each with its table.
+    """
 
     session: Any
     output: str
@@ -35,11 +38,13 @@ class Plan:
     dense: tuple[int, ...]
     inputs: frozenset[str]
     kept: dict[str, Array]
+    vectors: tuple[tuple[Vectors, Array], ...] = ()
 
     def run(self, given: dict[str, Array]) -> Floats:
         """[C] logits. given: once_ids [1, K], once_dense [1, D], ids [C, K], dense [C, D], item [C]."""
         feeds = {name: value for name, value in given.items() if name in self.inputs}
         feeds.update(self.kept)
+        feeds.update({each.name: each.take(table, given["ids"]) for each, table in self.vectors})
         found: Floats = self.session.run([self.output], feeds)[0]
         return found
 
@@ -118,7 +123,7 @@ class Planner:
             helper.make_node("Gather", [name, ITEM], [name.removeprefix("items:")], axis=0) for name in sorted(kept)
         ]
         nodes = gathers + [n for n in cut.nodes if not kept or cut.roles[n.output[0]] is not Role.ITEM]
-        run = session(self.graph, nodes, [self.graph.output], self._inputs(kept), cut.constants)
+        run = session(self.graph, nodes, [self.graph.output], self._inputs(kept, cut.vectors), cut.constants)
         inputs = frozenset(value.name for value in run.get_inputs())
         known = self.tables.arrays | kept
         return Plan(
@@ -128,9 +133,10 @@ class Planner:
             dense=self._columns(cut, nodes, "dense"),
             inputs=inputs,
             kept={name: value for name, value in known.items() if name in inputs},
+            vectors=tuple((each, self.tables.arrays[each.table]) for each in cut.vectors),
         )
 
-    def _inputs(self, kept: dict[str, Array]) -> dict[str, Any]:
+    def _inputs(self, kept: dict[str, Array], vectors: Sequence[Vectors] = ()) -> dict[str, Any]:
         num_ids, num_dense = len(self.limits), len(self.layout.dense)
         shapes = {"ids": num_ids, "once_ids": num_ids, "dense": num_dense, "once_dense": num_dense}
         found = {
@@ -143,13 +149,15 @@ class Planner:
         for name, value in {**self.tables.arrays, **kept}.items():
             kind = helper.np_dtype_to_tensor_dtype(value.dtype)
             found[name] = helper.make_tensor_value_info(name, kind, [None, *value.shape[1:]])
+        for each in vectors:
+            found[each.name] = helper.make_tensor_value_info(each.name, TensorProto.FLOAT, [None, each.width])
         return found
 
     def _columns(self, cut: Cut, nodes: Sequence[Any], matrix: str) -> tuple[int, ...]:
         """The columns of a matrix that the nodes read of each candidate."""
         own = replace(self.graph, constants=cut.constants, arrays={})
         width = len(self.limits) if matrix == "ids" else len(self.layout.dense)
-        found: set[int] = set()
+        found = {column for each in cut.vectors for column in each.columns.tolist() if matrix == "ids"}
         for node in nodes:
             if matrix in node.input:
                 columns = columns_read(own, node)
