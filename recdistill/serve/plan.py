@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from recdistill.serve.graph import Array, Graph, measured, one_thread, read_graph, session
+from recdistill.serve.graph import Array, Graph, measured, read_graph, session
 from recdistill.serve.items import Items
 from recdistill.serve.roles import Role, Roles, columns_read
 from recdistill.serve.split import ITEM, Cut, Splitter, Unsplittable, Vectors
@@ -52,14 +52,15 @@ class Plan:
 class Planner:
     """All plans of one graph; its tables are held once, whatever the number of plans.
 
-    Raises BadInput for a graph that is none; its ids and numbers are as in the layout.
+    plain: a session of the graph as it is. Raises BadInput for a graph that is none; its ids and numbers are as in the
+    layout.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, plain: Any) -> None:
         graph = read_graph(path)
         self.layout, self.limits = layout, np.array(layout.limits(), dtype=np.int64)
         self.rows = _random_rows(self.limits, len(layout.dense))
-        self.plain = one_thread(path.read_bytes())
+        self.plain = plain
         self.wanted = self._plain(self.rows)
         names = [output for node in graph.nodes for output in node.output if output]
         values = measured(graph, names, {name: value[:3] for name, value in self.rows.items()})

@@ -43,7 +43,7 @@ class Scorer:
         self.folder, self.digest, self.encoder = folder, bundle.digest, bundle.encoder
         about = manifest(folder)
         assert about is not None
-        planner = Planner(folder / GRAPH, bundle.encoder.layout)
+        planner = Planner(folder / GRAPH, bundle.encoder.layout, bundle.session)
         self.forms = Forms(bundle.encoder, about["request"], planner, items, item_key)
         if self.forms.items is not None:
             self.forms.warm(frozenset(self.forms.request).difference(self.item_columns))
