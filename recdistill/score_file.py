@@ -18,7 +18,6 @@ from recdistill.serve.scorer import NotFinite, Scorer
 
 SCORE = "score"
 _GROUP = 131_072  # rows of a record batch and of a row group
-_ROWS = 1024  # that are scored together: their vectors and layers fit the caches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,21 +62,11 @@ _FIELD = pa.field(SCORE, pa.float32())
 
 
 def _scores(scorer: Scorer, batch: pa.RecordBatch, where: str) -> NDArray[np.float32]:
-    found = np.empty(len(batch), dtype=np.float32)
     try:
-        for start, part in _parts(batch.select(scorer.encoder.needed)):
-            found[start : start + len(part)] = scorer.rows(
-                dict(zip(part.schema.names, part.columns, strict=True)), len(part)
-            )
+        return scorer.rows(batch.select(scorer.encoder.needed))
     except NotFinite as error:
         remedy = "do not use this model"
         raise BadInput(problem(f"{where} and after", wanted="a number each", found=str(error), remedy=remedy)) from None
-    return found
-
-
-def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    for start in range(0, len(batch), _ROWS):
-        yield start, batch.slice(start, _ROWS)
 
 
 def _check(scorer: Scorer, source: Path, schema: pa.Schema) -> None:

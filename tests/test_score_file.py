@@ -75,7 +75,9 @@ def test_whole_numbers_that_lie_close_are_written_as_differences_all_else_as_by_
     assert {"close", "listed.list.element", "nested.a"} <= packed
     assert not {"apart", "no_number", "note", "price", "country"} & packed
     assert all(column.has_dictionary_page for path, column in columns.items() if path not in {*packed, "score"})
-    assert pq.read_table(tmp_path / "out.parquet").drop_columns(["score"]).equals(pq.read_table(tmp_path / "in.parquet"))
+    assert (
+        pq.read_table(tmp_path / "out.parquet").drop_columns(["score"]).equals(pq.read_table(tmp_path / "in.parquet"))
+    )
 
 
 def test_files_of_different_columns_are_not_one(bundle, table, tmp_path):

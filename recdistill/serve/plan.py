@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from recdistill.types import Layout
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Run = Callable[[dict[str, Array]], Floats]
+OfRows = Callable[[dict[str, Array]], dict[str, Array]]
 MAX_DIFFERENCE = 1e-5  # of a rewired graph from the plain one, in logits, when it is made
 MAX_KEPT = 2 << 30  # bytes of what is kept per item
 _CHUNK = 4096
@@ -84,8 +86,19 @@ class Planner:
         cut = Splitter(self.graph, self.tables, roles, self.shapes).cut()
         kept = {} if items is None or not cut.frontier else self._of_items(cut, items)
         plan = self._build(cut, kept)
-        self._check(plan, roles, items)
+        self.check(plan.run, roles, items)
         return plan
+
+    def halves(self, roles: Roles) -> tuple[OfRows, Plan]:
+        """(from rows to what follows from their ITEM columns, a plan whose `kept` is to be that).
+
+        Raises Unsplittable where nothing is worth keeping.
+        """
+        cut = Splitter(self.graph, self.tables, roles, self.shapes).cut()
+        if not cut.frontier:
+            raise Unsplittable("nothing is computed from these columns alone")
+        first = self._frontier(cut, cut.frontier)
+        return first, self._build(cut, first(self.rows))
 
     def as_it_is(self) -> Plan:
         """The plain graph, which reads all columns of every candidate."""
@@ -102,22 +115,26 @@ class Planner:
         """The frontier for every item, computed a few thousand at a time, and once whatever the number of plans."""
         missing = [name for name in cut.frontier if f"items:{name}" not in self.kept]
         if missing:
-            run = session(self.graph, cut.nodes, missing, self._inputs({}), cut.constants)
-            names = {value.name for value in run.get_inputs()}
-            tables = {name: value for name, value in self.tables.arrays.items() if name in names}
-
-            def part(start: int) -> list[Array]:
-                rows = items.rows(start, start + _CHUNK)
-                found: list[Array] = run.run(missing, tables | {n: v for n, v in rows.items() if n in names})
-                return found
-
-            size = sum(value.nbytes for value in part(0)) // min(_CHUNK, len(items)) * len(items)
+            of_rows = self._frontier(cut, missing)
+            size = sum(value.nbytes for value in of_rows(items.rows(0, _CHUNK)).values())
+            size = size // min(_CHUNK, len(items)) * len(items)
             if size > MAX_KEPT:
                 raise Unsplittable(f"what it would keep of the items takes {size:,} bytes, over {MAX_KEPT:,}")
-            parts = [part(start) for start in range(0, len(items), _CHUNK)]
-            for place, name in enumerate(missing):
-                self.kept[f"items:{name}"] = np.concatenate([found[place] for found in parts])
+            parts = [of_rows(items.rows(start, start + _CHUNK)) for start in range(0, len(items), _CHUNK)]
+            self.kept |= {name: np.concatenate([found[name] for found in parts]) for name in parts[0]}
         return {f"items:{name}": self.kept[f"items:{name}"] for name in cut.frontier}
+
+    def _frontier(self, cut: Cut, names: list[str]) -> OfRows:
+        """From rows of the two matrices to ITEM values of them, named as a plan reads them."""
+        run = session(self.graph, cut.nodes, names, self._inputs({}), cut.constants)
+        inputs = {value.name for value in run.get_inputs()}
+        tables = {name: value for name, value in self.tables.arrays.items() if name in inputs}
+
+        def of_rows(rows: dict[str, Array]) -> dict[str, Array]:
+            found = run.run(names, tables | {name: value for name, value in rows.items() if name in inputs})
+            return {f"items:{name}": value for name, value in zip(names, found, strict=True)}
+
+        return of_rows
 
     def _build(self, cut: Cut, kept: dict[str, Array]) -> Plan:
         gathers = [
@@ -165,7 +182,7 @@ class Planner:
                 found |= set(range(width) if columns is None else columns)
         return tuple(sorted(found))
 
-    def _check(self, plan: Plan, roles: Roles, items: Items | None) -> None:
+    def check(self, run: Run, roles: Roles, items: Items | None = None) -> None:
         """Raises Unsplittable where rewired and plain differ on random rows, for one candidate or many."""
         for num_rows in (len(self.rows["ids"]), 1, 2):
             rows = {name: value[:num_rows].copy() for name, value in self.rows.items()}
@@ -179,7 +196,7 @@ class Planner:
                         rows[name][:, column] = of_items[name][item, column]
             given = {**rows, "once_ids": rows["ids"][:1], "once_dense": rows["dense"][:1], ITEM: item}
             try:
-                difference = np.abs(plan.run(given) - self._plain(rows)).max()
+                difference = np.abs(run(given) - self._plain(rows)).max()
             except Exception as error:
                 raise Unsplittable(f"rewired, it does not run: {str(error).splitlines()[0][:120]}") from None
             if not difference <= MAX_DIFFERENCE:
