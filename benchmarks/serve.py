@@ -12,12 +12,15 @@ core, load from another; every ratio is of one run of this command. MLflow's own
                             mlflow_cpu_vs_http_*: its CPU a request over ours
     teacher_vs_student      500 candidates: torch's time over the scorer's, items known
     int8_*, int4_*          bytes of student.onnx over those in float, and 1 - AUC / AUC in float, of a trained run
-    batch_rows_per_s_per_core   score-file, reading and writing included
+    batch_rows_per_s_per_core   score-file, reading and writing included, on rows that have nothing in common
+    batch_slates_*          the same on users with 100 candidates each, next to each other
+    batch_dense_rows_per_s  the bare limit of the first: the dense layers alone, in NumPy on one core
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -33,13 +36,13 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serve_bundle import ITEM, NUM_KNOWN, ROOT, USER, items, rows, write
+from serve_bundle import ITEM, NUM_KNOWN, ROOT, TOWER, USER, WIDTH, items, rows, slates, write
 from serve_load import Seen, closed, cpu_s, http_request, opened
 
 CANDIDATES, ROUNDS, BLOCK = 500, 15, 20
 SERVER_CORE, CLIENT_CORE = 0, 1
 CONNECTIONS, QUEUE = 16, 16
-BATCH_ROWS = 2_000_000
+BATCH_ROWS, BATCH_CANDIDATES = 2_000_000, 100
 
 
 def requests_of(num: int, how_many: int = 50) -> list[tuple[dict[str, int], list[int]]]:
@@ -290,19 +293,40 @@ def quantised() -> dict[str, Any]:
 
 
 def batch(bundle: Path) -> dict[str, Any]:
-    """score-file in a process of its own on one core."""
+    """score-file in a process of its own on one core: random rows; users with BATCH_CANDIDATES each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = bundle.parent / "rows.parquet"
-    if not source.exists():
-        pq.write_table(pa.table(rows(np.random.default_rng(5), BATCH_ROWS)), source, row_group_size=131_072)
-    command = [sys.executable, "-c", _BATCH, str(bundle), str(source), str(bundle.parent / "scored.parquet")]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    speed, mib = done.stdout.split()
-    return {"batch_rows_per_s_per_core": round(float(speed)), "batch_peak_mib": int(mib)}
+    made = {
+        "batch": lambda generator: rows(generator, BATCH_ROWS),
+        "batch_slates": lambda generator: slates(generator, BATCH_ROWS, BATCH_CANDIDATES),
+    }
+    found: dict[str, Any] = {}
+    for name, rows_of in made.items():
+        source = bundle.parent / f"{name}.parquet"
+        if not source.exists():
+            pq.write_table(pa.table(rows_of(np.random.default_rng(5))), source, row_group_size=131_072)
+        command = [sys.executable, "-c", _BATCH, str(bundle), str(source), str(bundle.parent / "scored.parquet")]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        speed, mib = done.stdout.split()
+        found |= {f"{name}_rows_per_s_per_core": round(float(speed)), f"{name}_peak_mib": int(mib)}
+    return found | {"batch_dense_rows_per_s": dense_rows_per_s()}
+
+
+def dense_rows_per_s(num_rows: int = 1024) -> int:
+    """Of the dense layers alone, in NumPy: no score is found sooner, but for what is computed once for many rows."""
+    sizes = [WIDTH * len([*USER, *ITEM]), *TOWER, 1]
+    weights = [np.ones(shape, np.float32) for shape in itertools.pairwise(sizes)]
+    inputs = np.ones((num_rows, sizes[0]), np.float32)
+
+    def layers(_: int) -> None:
+        hidden = inputs
+        for weight in weights:
+            hidden = np.maximum(hidden @ weight, 0)
+
+    return round(num_rows / medians({"dense": layers})["dense"])
 
 
 _BATCH = """

@@ -60,6 +60,14 @@ def rows(generator: np.random.Generator, num_rows: int) -> dict[str, Any]:
     return {name: generator.integers(0, NUM_KNOWN, num_rows) for name in (*USER, *ITEM)}
 
 
+def slates(generator: np.random.Generator, num_rows: int, candidates: int) -> dict[str, Any]:
+    """Random users next to each other, each with as many random items and their features."""
+    known, keys = items(), generator.integers(0, NUM_KNOWN, num_rows)
+    users = rows(generator, -(-num_rows // candidates))
+    each = {name: known.column(name).to_numpy()[keys] for name in ITEM}
+    return {**{name: users[name].repeat(candidates)[:num_rows] for name in USER}, **each}
+
+
 def items() -> pa.Table:
     """Every item once, its nine features at random."""
     generator = np.random.default_rng(2)

@@ -63,6 +63,23 @@ def test_a_folder_of_files_and_dictionaries_score_as_one_plain_file(bundle, rows
     assert np.abs(found.column("score").to_numpy() - whole_rows(bundle, rows)).max() < 1e-6
 
 
+def test_whole_numbers_that_lie_close_are_written_as_differences_all_else_as_by_default(bundle, table, tmp_path):
+    more = {"close": [7, 7 + 2**32 - 1], "apart": [7, 7 + 2**32], "no_number": [None, None], "listed": [[-1, 2], None]}
+    for name, values in more.items():
+        table = table.append_column(name, pa.array([values[n % 2] for n in range(len(table))]))
+    pq.write_table(table, tmp_path / "in.parquet")
+    score_file(bundle, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    group = pq.ParquetFile(tmp_path / "out.parquet").metadata.row_group(0)
+    columns = {group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)}
+    packed = {path for path, column in columns.items() if "DELTA_BINARY_PACKED" in column.encodings}
+    assert {"close", "listed.list.element", "nested.a"} <= packed
+    assert not {"apart", "no_number", "note", "price", "country"} & packed
+    assert all(column.has_dictionary_page for path, column in columns.items() if path not in {*packed, "score"})
+    assert (
+        pq.read_table(tmp_path / "out.parquet").drop_columns(["score"]).equals(pq.read_table(tmp_path / "in.parquet"))
+    )
+
+
 def test_files_of_different_columns_are_not_one(bundle, table, tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
     pq.write_table(table.drop_columns(["note"]), tmp_path / "b.parquet")

@@ -19,6 +19,7 @@ from recdistill.serve.items import Items, Keyed, open_items, open_served
 from recdistill.serve.lookup import ByValue, Together
 from recdistill.serve.plan import Plan, Planner
 from recdistill.serve.roles import Role, Roles, join
+from recdistill.serve.runs import RunPlan, plan_runs, run_roles
 from recdistill.serve.split import Unsplittable
 from recdistill.serve.values import refused, type_of
 
@@ -101,6 +102,7 @@ class Forms:
         self.ids, self.dense = readers(encoder, self.types)
         self.reasons: set[str] = set()
         self._known: dict[tuple[frozenset[str], frozenset[str], bool], Form] = {}
+        self._by_runs: dict[Roles, Plan | RunPlan] = {}
         self._lock = Lock()
 
     def form(self, user: frozenset[str], candidates: frozenset[str], with_items: bool) -> Form:
@@ -113,6 +115,19 @@ class Forms:
                     self._known.clear()
                 found = self._known[key] = self._made(user, candidates, with_items)
         return found
+
+    def by_runs(self, form: Form, matrices: Mapping[str, NDArray[Any]]) -> Plan | RunPlan:
+        """The plan for whole rows that go on as these do: by runs where columns stay equal, else the form's own."""
+        roles = run_roles(matrices["ids"], matrices["dense"])
+        with self._lock:
+            if roles not in self._by_runs:
+                if len(self._by_runs) >= _MOST_FORMS:
+                    self._by_runs.clear()
+                try:
+                    self._by_runs[roles] = plan_runs(self.planner, roles)
+                except Unsplittable:
+                    self._by_runs[roles] = form.plan
+            return self._by_runs[roles]
 
     def warm(self, user: frozenset[str]) -> None:
         """Work out ahead the form of requests that give the items' keys alone, if such requests are complete."""
@@ -211,7 +226,7 @@ class Forms:
             except Unsplittable as reason:
                 self.reasons.add(f"per item: {reason}")
         try:
-            return self.planner.plan(roles.without_items())
+            return self.planner.plan(roles.with_items_as(Role.EACH))
         except Unsplittable as reason:
             self.reasons.add(str(reason))
         return self.planner.as_it_is()

@@ -33,10 +33,9 @@ class Roles:
         roles = self.ids if matrix == "ids" else self.dense
         return join(roles if columns is None else [roles[column] for column in columns])
 
-    def without_items(self) -> Roles:
-        """The same, but what follows from the item is said of each candidate."""
-        swap = {Role.ITEM: Role.EACH}
-        ids, dense = ([swap.get(role, role) for role in roles] for roles in (self.ids, self.dense))
+    def with_items_as(self, other: Role) -> Roles:
+        """The same, but what follows from the item is of another role."""
+        ids, dense = ([other if role is Role.ITEM else role for role in roles] for roles in (self.ids, self.dense))
         return Roles(ids=tuple(ids), dense=tuple(dense))
 
 

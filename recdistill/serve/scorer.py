@@ -22,6 +22,7 @@ from recdistill.serve.values import refused
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Values = Mapping[str, Any]
+_ROWS = 1024  # of a batch that are scored together: their vectors and layers fit the caches
 
 
 class NotFinite(ArithmeticError):
@@ -43,7 +44,7 @@ class Scorer:
         self.folder, self.digest, self.encoder = folder, bundle.digest, bundle.encoder
         about = manifest(folder)
         assert about is not None
-        planner = Planner(folder / GRAPH, bundle.encoder.layout)
+        planner = Planner(folder / GRAPH, bundle.encoder.layout, bundle.session)
         self.forms = Forms(bundle.encoder, about["request"], planner, items, item_key)
         if self.forms.items is not None:
             self.forms.warm(frozenset(self.forms.request).difference(self.item_columns))
@@ -88,18 +89,22 @@ class Scorer:
         num_rows = _num_rows(places, given)
         if num_rows == 0:
             return np.zeros(0, dtype=np.float32)
-        logit = form.run(self._matrices(form, user, given, places, num_rows))
-        if not np.isfinite(logit).all():
-            raise NotFinite(f"{int((~np.isfinite(logit)).sum())} of {num_rows} scores are no numbers")
-        return logit
+        return _finite(form.run(self._matrices(form, user, given, places, num_rows)))
 
-    def rows(self, columns: Values, num_rows: int) -> Floats:
-        """[num_rows] logits of whole rows, each a user with a candidate; an item may be null. As `score` otherwise."""
-        form = self.forms.form(frozenset(), frozenset(columns), False)
-        logit = form.run(self._matrices(form, {}, columns, None, num_rows))
-        if not np.isfinite(logit).all():
-            raise NotFinite(f"{int((~np.isfinite(logit)).sum())} of {num_rows} scores are no numbers")
-        return logit
+    def rows(self, batch: pa.RecordBatch) -> Floats:
+        """Logits of whole rows, each a user with a candidate; an item may be null. As `score` otherwise.
+
+        Where the rows of a user follow each other, what is of the user is computed once for all of them.
+        """
+        form = self.forms.form(frozenset(), frozenset(batch.schema.names), False)
+        logit, plan = np.empty(len(batch), dtype=np.float32), None
+        for start in range(0, len(batch), _ROWS):
+            part = batch.slice(start, _ROWS)
+            given = self._matrices(form, {}, dict(zip(part.schema.names, part.columns, strict=True)), None, len(part))
+            if plan is None:
+                plan = self.forms.by_runs(form, given) if len(batch) > _ROWS else form.plan
+            logit[start : start + len(part)] = plan.run(given)
+        return _finite(logit)
 
     def top(self, k: int, user: Values, items: Any = None, candidates: Values | None = None) -> tuple[Ids, Floats]:
         """(places [k] among the candidates, logits [k]) of the best, best first; equal ones in the order given."""
@@ -170,6 +175,12 @@ class Scorer:
         for place, number in form.each_dense:
             dense[:, place] = _as_many(number.name, number.each(values), num_rows)
         return {"ids": ids, "dense": dense}
+
+
+def _finite(logit: Floats) -> Floats:
+    if not np.isfinite(logit).all():
+        raise NotFinite(f"{int((~np.isfinite(logit)).sum())} of {len(logit)} scores are no numbers")
+    return logit
 
 
 def _present(key: str, keys: Any) -> Any:

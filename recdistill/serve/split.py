@@ -41,6 +41,24 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """An input of the cut graph: rows of a fused table side by side, [C, width], those of ids + starts of each column.
+
+    NumPy copies them in a third of the time of onnxruntime's Gather.
+    """
+
+    name: str
+    table: str
+    columns: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    width: int
+
+    def take(self, table: Array, ids: NDArray[np.int64]) -> Array:
+        """[C, width] of ids [C, K]."""
+        return table.take(ids.take(self.columns, axis=1) + self.starts, axis=0).reshape(len(ids), self.width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
     """A rewired graph. nodes: in order. frontier: the ITEM values that EACH reads, to be computed beforehand."""
 
@@ -48,6 +66,7 @@ class Cut:
     constants: dict[str, Any]
     roles: dict[str, Role]
     frontier: list[str]
+    vectors: list[Vectors]
 
 
 class Splitter:
@@ -58,6 +77,7 @@ class Splitter:
         self.constants = dict(graph.constants)
         self.roles: dict[str, Role] = {}
         self.nodes: list[Any] = []
+        self.vectors: list[Vectors] = []
         self.made_by = {output: node for node in graph.nodes for output in node.output}
 
     def cut(self) -> Cut:
@@ -76,7 +96,8 @@ class Splitter:
         nodes = reachable(self.nodes, [self.graph.output])
         read = {name for node in nodes if self._role(node.output[0]) is Role.EACH for name in node.input}
         frontier = sorted(name for name in read if self.roles.get(name) is Role.ITEM)
-        return Cut(nodes=nodes, constants=self.constants, roles=self.roles, frontier=frontier)
+        vectors = [each for each in self.vectors if each.name in read]
+        return Cut(nodes=nodes, constants=self.constants, roles=self.roles, frontier=frontier, vectors=vectors)
 
     def _role(self, name: str) -> Role:
         return self.roles.get(name, Role.CONST)
@@ -235,12 +256,17 @@ class Splitter:
     def _gathered(self, table: str, matrix: str, members: list[tuple[Field, int, int]], stem: str) -> str:
         """The rows of many ids, side by side, in one go."""
         role, stem = members[0][0].role, f"{stem}:{table}"
+        places, width = np.array([column for _, column, _ in members]), sum(len(field.rows) for field, *_ in members)
+        offsets = np.array([start for *_, start in members])
+        if role is Role.EACH and matrix == "ids":
+            self.vectors.append(Vectors(name=f"{stem}:flat", table=table, columns=places, starts=offsets, width=width))
+            self.roles[f"{stem}:flat"] = role
+            return f"{stem}:flat"
         source = f"once_{matrix}" if role is Role.ONCE else matrix
-        columns = self._constant(f"{stem}:columns", np.array([column for _, column, _ in members]))
-        starts = self._constant(f"{stem}:starts", np.array([[start for *_, start in members]]))
+        columns = self._constant(f"{stem}:columns", places)
+        starts = self._constant(f"{stem}:starts", offsets[np.newaxis])
         ids = self._emit("Gather", [source, columns], f"{stem}:ids", role, axis=1)
-        places = self._emit("Add", [ids, starts], f"{stem}:places", role)
-        vectors = self._emit("Gather", [table, places], f"{stem}:vectors", role, axis=0)
-        width = sum(len(member[0].rows) for member in members)
+        placed = self._emit("Add", [ids, starts], f"{stem}:places", role)
+        vectors = self._emit("Gather", [table, placed], f"{stem}:vectors", role, axis=0)
         flat = self._constant(f"flat:{width}", np.array([-1, width]))
         return self._emit("Reshape", [vectors, flat], f"{stem}:flat", role)
