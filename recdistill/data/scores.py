@@ -218,8 +218,13 @@ def _column(tables: Sequence[pa.Table], name: str, place: Ints | None) -> Floats
 def _hidden(tables: Sequence[pa.Table]) -> Hidden:
     """Views of the mapped files, without a copy."""
     width = tables[0].schema.field("hidden").type.list_size
-    chunks = [table.column("hidden").combine_chunks() for table in tables]
+    chunks = [_whole(table.column("hidden")) for table in tables]
     values = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, width) for chunk in chunks]
     scaled = "hidden_scale" in tables[0].column_names
-    scales = [table.column("hidden_scale").combine_chunks().to_numpy() for table in tables] if scaled else None
+    scales = [_whole(table.column("hidden_scale")).to_numpy() for table in tables] if scaled else None
     return Hidden(values=values, scales=scales, ends=np.cumsum([len(table) for table in tables]))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A segment is one batch, which combining would copy all the same."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

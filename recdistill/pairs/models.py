@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from recdistill.config.pairs import PairModel
 from recdistill.pairs.store import Acts
@@ -37,22 +36,22 @@ class MatrixFactorisation(nn.Module):
 
     def own(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """[N, E] each: the parameters behind the rows' users and items, before any graph."""
-        return embedding(ids[:, 0], self.user), embedding(ids[:, 1], self.item)
+        return self.user.index_select(0, ids[:, 0]), self.item.index_select(0, ids[:, 1])
 
     def forward(self, ids: Tensor, dense: Tensor) -> Scores:
         """ids: [N, 2] int64 -> Scores of N rows; there are no numbers."""
         users, items = self.vectors()
-        user_NE, item_NE = embedding(ids[:, 0], users), embedding(ids[:, 1], items)
+        user_NE, item_NE = users.index_select(0, ids[:, 0]), items.index_select(0, ids[:, 1])
         hidden = torch.cat([user_NE, item_NE], dim=1) if self.gives_hidden else None
         return Scores(logit=(user_NE * item_NE).sum(dim=1), hidden=hidden)
 
     def user_vector(self, ids: Tensor, dense: Tensor) -> Tensor:
         """[N, E], of the user's column alone."""
-        return embedding(ids[:, 0], self.vectors()[0])
+        return self.vectors()[0].index_select(0, ids[:, 0])
 
     def item_vector(self, ids: Tensor, dense: Tensor) -> Tensor:
         """[N, E], of the item's column alone: what a vector index holds."""
-        return embedding(ids[:, 1], self.vectors()[1])
+        return self.vectors()[1].index_select(0, ids[:, 1])
 
 
 class LightGCN(MatrixFactorisation):

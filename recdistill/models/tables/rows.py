@@ -13,9 +13,19 @@ SPREAD = 0.1  # standard deviation of fresh rows
 _SPARSE_FROM = 50_000  # rows from which a gradient is kept as the touched rows alone
 
 
+class TrainedRows(nn.Embedding):
+    """An embedding whose gradient on a CPU takes a quarter of the time: of index_select, not of embedding."""
+
+    def forward(self, place: Tensor) -> Tensor:
+        """place: [...] int64 -> [..., E]."""
+        if self.sparse or not self.training:
+            return super().forward(place)
+        return self.weight.index_select(0, place.reshape(-1)).view(*place.shape, self.embedding_dim)
+
+
 def float_rows(num_rows: int, width: int) -> nn.Embedding:
     """Trainable rows; `reset` gives them their first values."""
-    return nn.Embedding(num_rows, width, sparse=num_rows > _SPARSE_FROM)
+    return TrainedRows(num_rows, width, sparse=num_rows > _SPARSE_FROM)
 
 
 def reset(table: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,11 +197,10 @@ def _teacher_widths(run: Run, given: Taught, teacher: Live | None, partner: Rank
 def _train(
     run: Run, inputs: Mapping[str, Path], recipe: Recipe, seed: int, arm: Arm, rows: Rows, given: Taught, pupil: _Pupil
 ) -> Trained:
-    device = choose_device(run.device)
-    batches = Batches(
-        rows=rows, batch_size=run.student.batch_size, shuffle=recipe.shuffle, seed=seed, teacher=given.scores
-    )
-
+    device, scores = choose_device(run.device), given.scores
+    if scores is not None and "hidden" not in recipe.needs:
+        scores = replace(scores, hidden=None)  # else every step would read vectors that nothing looks at
+    batches = Batches(rows=rows, batch_size=run.student.batch_size, shuffle=recipe.shuffle, seed=seed, teacher=scores)
     more = Unlabelled(run, inputs, scored=given.scores is not None) if recipe.unlabelled else None
 
     def losses(batch: Batch, progress: float) -> dict[str, Tensor]:
