@@ -77,7 +77,7 @@ class Task:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """One finished training. logit: [N] of the test window's rows, in the order of the store; in the shape of pairs
-    [U, metrics] of its users."""
+    [U, metrics] of its users. seconds_per_epoch: of the processor on a CPU, of the clock elsewhere."""
 
     logit: NDArray[np.float32]
     valid_auc: float
