@@ -149,7 +149,7 @@ class App:
     async def _score(self, body: bytes | bytearray, request_id: str | None) -> bytes:
         model = self._model()  # of the whole request, whatever is swapped in meanwhile
         request = wire.read(body, self.settings.candidates)
-        scores = await self._scored(model, request.user, request.items, request.candidates, request_id)
+        scores = await self._scored(model, request.user, wire.keys(request.items), request.candidates, request_id)
         if request.top is None:
             return wire.written(model.prefix, scores)
         return wire.written_top(model.prefix, scores, np.argsort(-scores, kind="stable")[: request.top])

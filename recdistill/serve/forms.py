@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -49,8 +49,9 @@ class Form:
     """with_items: whether candidates are known by their keys. filled: columns that a table of the bundle says by a key.
 
     repeated, borrowed: columns of the user and of the items that a feature of each candidate reads. once, each: what
-    reads the user's columns and the candidates'. repeated_ids, item_ids, ...: columns of the matrices that are copied
-    from the user's row and, (column, column there), from the items.
+    reads the user's columns and the candidates'; once_plain: of the user, (column of the ids, name, lookup) where that
+    is all. repeated_ids, item_ids, ...: columns of the matrices that are copied from the user's row and, (column,
+    column there), from the items.
     """
 
     plan: Plan
@@ -59,6 +60,7 @@ class Form:
     filled_each: Filled
     repeated: tuple[str, ...]
     borrowed: tuple[str, ...]
+    once_plain: tuple[tuple[int, str, Callable[[str, Any], int]], ...]
     once_ids: tuple[tuple[slice, IdReader], ...]
     once_dense: tuple[tuple[int, DenseReader], ...]
     together: Columns | None
@@ -189,6 +191,7 @@ class Forms:
         plan = self._plan(Roles(ids=tuple(ids), dense=tuple(dense)))
         readers_each = [r for r, role in role_of.items() if role is Role.EACH and set(plan.ids) & set(_range(r))]
         numbers = [p for p, role in number_role.items() if role is Role.EACH and p in plan.dense]
+        once = [r for r, role in role_of.items() if role is Role.ONCE]
         quick = [r for r in readers_each if isinstance(r.quick, ByValue) and not r.listed]
         each = [r for r in readers_each if r not in quick]
         read = {n for r in readers_each for n in r.columns} | {self.dense[p].name for p in numbers}
@@ -202,7 +205,8 @@ class Forms:
             filled_each=tuple((n, filled[n]) for n in sorted(read & filled.keys()) if where[n] is Role.EACH),
             repeated=tuple(n for n in sorted(read) if where[n] is Role.ONCE),
             borrowed=tuple(n for n in sorted(read | keys) if where[n] is Role.ITEM),
-            once_ids=tuple((r.feature.columns, r) for r, role in role_of.items() if role is Role.ONCE),
+            once_plain=tuple((r.feature.start, r.name, r.quick.one) for r in once if r.quick and not r.listed),
+            once_ids=tuple((r.feature.columns, r) for r in once if not r.quick or r.listed),
             once_dense=tuple((p, n) for p, n in self.dense.items() if number_role[p] is Role.ONCE),
             together=None if not quick else self._together(quick),
             each_ids=tuple(each),

@@ -48,7 +48,7 @@ class ByValue:
         if type(value) is not int:
             return int(self.many(name, [value])[0])
         place = value - self.low
-        return int(self.places[place]) if 0 <= place < self.size else self.unknown
+        return self.places.item(place) if 0 <= place < self.size else self.unknown
 
     def many(self, name: str, values: Any) -> Ids:
         """[n] places. What lies outside, as an unsigned number, is past the end."""

@@ -127,6 +127,8 @@ class Scorer:
         if form.filled_once:
             user = {**user, **{name: table.value(name, user[table.key]) for name, table in form.filled_once}}
         row = [0] * layout.num_id_columns
+        for column, name, one in form.once_plain:
+            row[column] = one(name, user[name])
         for columns, reader in form.once_ids:
             row[columns] = reader.once(user)
         once_ids = np.array([row], dtype=np.int64)

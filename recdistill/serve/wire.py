@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import msgspec
@@ -54,6 +55,20 @@ def read(body: bytes | bytearray, most: int) -> Request:
     if request.top is not None and request.top < 1:
         raise Refusal(400, ["top: wanted 1 or more"])
     return request
+
+
+def keys(items: list[int | str] | None) -> Any:
+    """An array where all are whole numbers of 64 bits: then nobody looks at them one by one again.
+
+    >>> keys([7, -5]).dtype.str, keys([7, "5"]), keys([2**63])
+    ('<i8', [7, '5'], [9223372036854775808])
+    """
+    if items is None:
+        return None
+    try:
+        return np.asarray(array("q", items))  # type: ignore[type-var]
+    except (TypeError, OverflowError):
+        return items
 
 
 def limit(num: int, most: int) -> None:
