@@ -6,10 +6,10 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -28,8 +28,10 @@ from recdistill.serve.shadow import Shadow
 from recdistill.serve.wire import Refusal
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Coroutine[Any, Any, Message]]
+Send = Callable[[Message], Awaitable[None]]
+Body = TypeVar("Body", bytes, bytearray)
 Answer = tuple[bytes, bytes]  # type, body
 JSON, TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 _OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")  # need no token
@@ -139,9 +141,12 @@ class App:
                 raise Refusal(413, [f"body: wanted at most {most} bytes"], connection="close")
             if name == b"content-encoding" and value.lower() != b"identity":
                 raise Refusal(415, ["body: wanted no content-encoding"], connection="close")
+        message = _arrived(receive)
+        if message is not None and not message.get("more_body", False):
+            return _within(message.get("body", b""), most)
         try:
             async with asyncio.timeout(self.settings.body_s):
-                return await _read(receive, most)
+                return await _read(receive, most, message)
         except TimeoutError:
             wanted = f"body: wanted all of it within {self.settings.body_s:g} s"
             raise Refusal(408, [wanted], connection="close") from None
@@ -215,17 +220,30 @@ def _timed(ask: Callable[[Scorer], NDArray[np.float32]], scorer: Scorer) -> NDAr
     return found
 
 
-async def _read(receive: Receive, most: int) -> bytes | bytearray:
-    message = await receive()
-    first: bytes = message.get("body", b"")
-    if not message.get("more_body", False) and len(first) <= most:
-        return first
-    body = bytearray(first)
+def _arrived(receive: Receive) -> Message | None:
+    """What has arrived, None where that were to be waited for: most bodies come with their heads, and need no timer."""
+    asked = receive()
+    try:
+        asked.send(None)
+    except StopIteration as done:
+        return cast(Message, done.value)
+    asked.close()
+    return None
+
+
+async def _read(receive: Receive, most: int, message: Message | None) -> bytearray:
+    """A body whose first part may have come."""
+    message = message or await receive()
+    body = bytearray(message.get("body", b""))
     while message.get("more_body", False) and len(body) <= most:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Refusal(400, ["body: cut short"])
         body += message.get("body", b"")
+    return _within(body, most)
+
+
+def _within(body: Body, most: int) -> Body:
     if len(body) > most:
         raise Refusal(413, [f"body: wanted at most {most} bytes"], connection="close")
     return body

@@ -18,6 +18,7 @@ import uvloop
 from recdistill.serve.app import App
 from recdistill.serve.live import Live
 from recdistill.serve.orphan import end_with_parent
+from recdistill.serve.protocol import Protocol
 from recdistill.serve.settings import Settings
 from recdistill.serve.store import CURRENT
 
@@ -52,7 +53,7 @@ async def serve(settings: Settings) -> None:
     app = App(live, settings)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         lifespan="off",
         interface="asgi3",
         ws="none",
