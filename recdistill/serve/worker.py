@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import msgspec
 import uvicorn
 import uvloop
 
+from recdistill.serve import metrics
 from recdistill.serve.app import App
 from recdistill.serve.live import Live
 from recdistill.serve.orphan import end_with_parent
@@ -28,12 +30,13 @@ _SWITCH_S = 0.0005  # how long a thread that loads a model may keep the one that
 
 
 async def follow(live: Live, seen: Stamp) -> None:
-    """Load what the state folder says whenever it says something new, in a thread of its own."""
+    """Load what the state folder says whenever it says something new, in a thread of its own; hand on the metrics."""
     while True:
         stamp = _stamp(live)
         if stamp != seen:
             await asyncio.to_thread(live.refresh)
             seen = stamp
+        metrics.flush()
         await asyncio.sleep(_LOOK_S)
 
 
@@ -70,6 +73,7 @@ async def serve(settings: Settings) -> None:
     finally:
         following.cancel()
         app.close()
+        metrics.flush()
 
 
 def main() -> None:
@@ -79,6 +83,7 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     sys.setswitchinterval(_SWITCH_S)
     end_with_parent()
+    gc.freeze()  # what was imported is for ever, and a collection that looked at all of it would stop the answers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again once it is done: then close the log
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(settings))
