@@ -1,7 +1,8 @@
 """Which HTTP stack costs least: the same scorer behind each, one JSON line: python benchmarks/serve_stacks.py
 
 Requests/s and the server's CPU a request at 100 candidates, 16 connections; stacks take turns, medians of ROUNDS.
-granian is measured where it can be imported (pip install granian; GRANIAN=DIR adds a folder to the path).
+uvicorn_empty reads a request and answers nothing: what is left of the others is their own. granian is measured where it
+can be imported (pip install granian; GRANIAN=DIR adds a folder to the path).
 """
 
 from __future__ import annotations
@@ -44,6 +45,19 @@ def thin() -> Any:
     return App(live, live.settings)
 
 
+def empty() -> Any:
+    """An application that scores nothing."""
+    head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body", False):
+            pass
+        await send(head)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    return application
+
+
 def framework() -> Any:
     """The plain form in FastAPI and pydantic, without limits, queue, metrics or token."""
     from fastapi import FastAPI
@@ -69,8 +83,11 @@ def framework() -> Any:
 
 
 _QUIET = ["--log-level", "error"]
+_HTTP = ["--http", "recdistill.serve.protocol:Protocol", "--lifespan", "off"]
+_UVICORN = ["--factory", "--no-access-log", *_QUIET, *_HTTP]
 STACKS = {
-    "uvicorn_thin": ["-m", "uvicorn", "serve_stacks:thin", "--factory", "--no-access-log", *_QUIET],
+    "uvicorn_empty": ["-m", "uvicorn", "serve_stacks:empty", *_UVICORN],
+    "uvicorn_thin": ["-m", "uvicorn", "serve_stacks:thin", *_UVICORN],
     "uvicorn_fastapi": ["-m", "uvicorn", "serve_stacks:framework", "--factory", "--no-access-log", *_QUIET],
     "granian_thin": ["-m", "granian", "--interface", "asgi", "--factory", "serve_stacks:thin", *_QUIET],
 }
