@@ -83,6 +83,12 @@ def test_p_values_are_two_sided_and_never_zero():
     assert p_value(np.full(3, np.nan)) == 1.0
 
 
+def test_a_plain_difference_stays_one_among_a_hundred_comparisons():
+    draws = 8 + np.random.default_rng(0).standard_normal(201)
+    others = {f"recipe {n}": 0.5 for n in range(99)}
+    assert holm({"clear": p_value(draws), **others})["clear"] < 0.001
+
+
 def test_corrected_p_values_never_fall_below_their_own_and_keep_their_order():
     p = {f"recipe {n}": value for n, value in enumerate(np.random.default_rng(0).random(8))}
     found = holm(p)

@@ -147,7 +147,10 @@ def _named(model: Mapping[str, Any]) -> str:
 
 
 def _p(model: Mapping[str, Any]) -> str:
-    return "" if model["p"] is None else f"{model['p']:.3f}{'*' if model['p'] < SIGNIFICANT else ''}"
+    p = model["p"]
+    if p is None:
+        return ""
+    return "<0.001*" if p < 0.001 else f"{p:.3f}{'*' if p < SIGNIFICANT else ''}"
 
 
 def _cost(model: Mapping[str, Any]) -> str:
