@@ -87,9 +87,9 @@ class App:
             self._check_token(scope)
         if scope["method"] == "POST":
             if path == "/score":
-                return JSON, await self._score(await self._body(scope, receive), scope.get(_ID))
+                return JSON, await self._score(await self._admitted(scope, receive), scope.get(_ID))
             if path in (f"{self.of_model}/infer", f"{self.of_model}/versions/{self._version()}/infer"):
-                return JSON, await self._infer(await self._body(scope, receive), scope.get(_ID))
+                return JSON, await self._infer(await self._admitted(scope, receive), scope.get(_ID))
         elif scope["method"] in ("GET", "HEAD"):
             found = self._page(path)
             if found is not None:
@@ -133,6 +133,12 @@ class App:
         if not hmac.compare_digest(shown, self.token):
             raise Refusal(401, ["wanted a token"], **{"www-authenticate": "Bearer"})
 
+    async def _admitted(self, scope: Scope, receive: Receive) -> bytes | bytearray:
+        """The body. Where the queue is full it is not looked at: turning away has to be cheaper than scoring."""
+        if self.queue.full:
+            raise _crowded()
+        return await self._body(scope, receive)
+
     async def _body(self, scope: Scope, receive: Receive) -> bytes | bytearray:
         """Raises Refusal while reading: for a body that is compressed, too long or too slow."""
         most = self.settings.body_bytes
@@ -174,7 +180,7 @@ class App:
         try:
             scores: NDArray[np.float32] = await self.queue.run(partial(_timed, ask, model.scorer))
         except Full:
-            raise Refusal(503, ["too many requests wait"], **{"retry-after": "1"}) from None
+            raise _crowded() from None
         except BadInput as error:
             raise Refusal(400, error.problems) from None
         except NotFinite:
@@ -205,6 +211,10 @@ class App:
         """Write what the log still holds."""
         if self.log is not None:
             self.log.close()
+
+
+def _crowded() -> Refusal:
+    return Refusal(503, ["too many requests wait"], **{"retry-after": "1"})
 
 
 def _request_id(scope: Scope) -> str:
