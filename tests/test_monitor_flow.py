@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from pydantic import ValidationError
-from test_flows import server  # noqa: F401  a fixture
+from test_deployments import server  # noqa: F401  a fixture
 
 from flows.monitor import NAME, MonitorParameters, alert, looks, main, markdown, monitor
 from recdistill.monitor.finding import Finding
