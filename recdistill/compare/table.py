@@ -142,7 +142,7 @@ def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: st
 
 def _named(model: Mapping[str, Any]) -> str:
     """With its control, where that is another one than most have."""
-    control = model.get("control", "control")
+    control = model["control"]
     return f"{model['name']} (less {control})" if control not in ("control", model["name"]) else str(model["name"])
 
 
