@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def compare(
     at, teacher, num_rows, num_users = (_judge if run.data.pairs is None else pair_judge)(run, inputs, num_seeds)
     size = files.read_json(inputs["train_teacher"] / "teacher.json")["parameters"]
     as_file = served(arms, inputs) if run.data.pairs is None else {arm.name: UNSERVED for arm in arms}
-    models = _models(run, at, teacher, done, size, as_file, {arm.name: arm for arm in arms})
+    with ThreadPoolExecutor(processes) as pool:
+        drawn = dict(zip(done, pool.map(lambda trained: _drawn(at, trained), done.values()), strict=True))
+    models = _models(run, at([teacher]), drawn, done, size, as_file, {arm.name: arm for arm in arms})
     models += [{"name": name, "refused": why} for name, why in refused.items()]
     return {
         "name": run.name,
@@ -86,19 +89,21 @@ def _judge(run: Run, inputs: Mapping[str, Path], num_seeds: int) -> tuple[Judge,
     return at, teacher, len(test), judged.num_users
 
 
+def _drawn(at: Judge | PairJudge, trained: Sequence[Training]) -> Draws:
+    return at([t.logit.astype(np.float64) for t in trained])
+
+
 def _models(
     run: Run,
-    at: Judge | PairJudge,
-    teacher: Any,
+    whole: Draws,
+    drawn: Mapping[str, Draws],
     done: Mapping[str, Sequence[Training]],
     teacher_parameters: int,
     as_file: Mapping[str, Mapping[str, Any]],
     arms: Mapping[str, Arm],
 ) -> list[dict[str, Any]]:
     """The teacher, the control, and all others by what they gain over their control, with p-values corrected for their
-    number."""
-    drawn = {name: at([t.logit.astype(np.float64) for t in trained]) for name, trained in done.items()}
-    whole = at([teacher])
+    number. whole, drawn: metrics of the teacher and of each arm."""
     metric = run.gates.metric
     own = {name: arms[name].control for name in drawn if arms[name].control in drawn}
     p = holm({name: against(drawn[name], drawn[own[name]], metric)[1] for name in own if name != CONTROL})

@@ -45,9 +45,11 @@ class Experts(nn.Module):
 
     def forward(self, own_NH: Tensor, share_NM: Tensor) -> Tensor:
         """[N, H'] sum_m s_m E_m(h)."""
-        middle_MNH = torch.relu(own_NH @ self.into + self.into_bias)
-        mapped_MNH = middle_MNH @ self.out + self.out_bias
-        return (mapped_MNH * share_NM.T.unsqueeze(2)).sum(dim=0)
+        num_experts, own, middle = self.into.shape
+        into_HK = self.into.transpose(0, 1).reshape(own, num_experts * middle)
+        middle_NK = torch.relu(torch.addmm(self.into_bias.reshape(-1), own_NH, into_HK))
+        shared_NK = (middle_NK.view(-1, num_experts, middle) * share_NM.unsqueeze(2)).flatten(1)
+        return shared_NK @ self.out.flatten(0, 1) + share_NM @ self.out_bias.squeeze(1)
 
 
 def _layers(number: int, own: int, other: int) -> tuple[nn.Parameter, nn.Parameter]:

@@ -4,7 +4,9 @@
 
 Source: Park et al., Relational Knowledge Distillation (CVPR 2019, equations 3 to 6), one of the nine methods of Sarfraz
 et al., Knowledge Distillation Beyond Model Compression (ICPR 2020, arXiv 2007.01922). h: the last hidden layers, any
-widths. Huber's delta is 1, as theirs. Differs: per row, so that rows can be weighed. A batch of one row has loss 0.
+widths. Huber's delta is 1, as theirs. Differs: per row, so that rows can be weighed; a row meets `among` rows spread
+over the batch, itself among them, as the steps grow with their square and theirs had batches of 64 and 128. A batch of
+one row has loss 0.
 
 >>> student = Scores(logit=torch.zeros(3), hidden=torch.tensor([[0.0], [1.0], [2.0]]))
 >>> teacher = Scores(logit=torch.zeros(3), hidden=torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 6.0]]))
@@ -12,7 +14,10 @@ widths. Huber's delta is 1, as theirs. Differs: per row, so that rows can be wei
 tensor([0., 0., 0.])
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
@@ -21,18 +26,27 @@ from recdistill.types import Batch, Scores
 NEEDS = {"teacher", "hidden", "batch"}
 
 
-def distance(student: Scores, teacher: Scores, batch: Batch) -> Tensor:
+def distance(student: Scores, teacher: Scores, batch: Batch, *, among: Annotated[int, Field(ge=2)] = 128) -> Tensor:
     """[N] loss per row."""
     assert student.hidden is not None
     assert teacher.hidden is not None
-    own_NN, theirs_NN = (_distances(hidden) for hidden in (student.hidden, teacher.hidden.to(student.hidden.dtype)))
-    return huber_loss(own_NN, theirs_NN, reduction="none").sum(dim=1) / max(1, len(batch) - 1)
+    own_NH, theirs_NH = student.hidden, teacher.hidden.to(student.hidden.dtype)
+    num = -(-len(batch) // among)
+    loss_N = torch.cat([_gaps(own_NH[first::num], theirs_NH[first::num]) for first in range(num)])
+    place_N = torch.cat([torch.arange(first, len(batch), num, device=loss_N.device) for first in range(num)])
+    return loss_N[torch.argsort(place_N)]
 
 
-def _distances(hidden_NH: Tensor) -> Tensor:
-    """[N, N] distances over their mean; 0 on the diagonal."""
-    square_N1 = hidden_NH.square().sum(dim=1, keepdim=True)
-    square_NN = (square_N1 + square_N1.T - 2 * hidden_NH @ hidden_NH.T).clamp_min(0.0)
-    off_NN = 1 - torch.eye(len(hidden_NH), dtype=hidden_NH.dtype, device=hidden_NH.device)
-    distance_NN = (square_NN + 1e-12).sqrt() * off_NN
-    return distance_NN / (distance_NN.sum() / off_NN.sum().clamp_min(1.0)).clamp_min(1e-6)
+def _gaps(own_MH: Tensor, theirs_MH: Tensor) -> Tensor:
+    """[M] loss of rows that meet one another."""
+    gap_MM = huber_loss(_distances(own_MH), _distances(theirs_MH), reduction="none")
+    return gap_MM.sum(dim=1) / max(1, len(own_MH) - 1)
+
+
+def _distances(hidden_MH: Tensor) -> Tensor:
+    """[M, M] distances over their mean; 0 on the diagonal."""
+    square_M1 = hidden_MH.square().sum(dim=1, keepdim=True)
+    square_MM = (square_M1 + square_M1.T - 2 * hidden_MH @ hidden_MH.T).clamp_min(0.0)
+    off_MM = 1 - torch.eye(len(hidden_MH), dtype=hidden_MH.dtype, device=hidden_MH.device)
+    distance_MM = (square_MM + 1e-12).sqrt() * off_MM
+    return distance_MM / (distance_MM.sum() / off_MM.sum().clamp_min(1.0)).clamp_min(1e-6)

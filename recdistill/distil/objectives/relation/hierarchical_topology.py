@@ -29,6 +29,7 @@ from torch.nn.functional import normalize
 from recdistill.distil.entities import entities, num_sides, widths_of
 from recdistill.distil.experts import Experts
 from recdistill.distil.facts import Facts
+from recdistill.distil.gram import squares
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -61,16 +62,13 @@ class HierarchicalTopology(nn.Module):
 
 def _kept(own_NH: Tensor, theirs_NH: Tensor, group_N: Tensor) -> Tensor:
     """[N] mean squared difference of a row's cosines with its group's rows and with all groups' centres."""
+    size_G = torch.bincount(group_N)
     member_NG = nn.functional.one_hot(group_N).to(own_NH.dtype)
-    same_NN = member_NG @ member_NG.T
-    (own_NN, own_NG), (theirs_NN, theirs_NG) = (_cosines(h, member_NG) for h in (own_NH, theirs_NH))
-    inside_N = ((own_NN - theirs_NN).square() * same_NN).sum(dim=1)
-    total_N = inside_N + (own_NG - theirs_NG).square().sum(dim=1)
-    return total_N / (same_NN.sum(dim=1) + member_NG.shape[1])
-
-
-def _cosines(hidden_NH: Tensor, member_NG: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, N] between rows, [N, G] of rows with the centres of groups."""
-    centre_GH = normalize(member_NG.T @ hidden_NH, dim=1)
-    unit_NH = normalize(hidden_NH, dim=1)
-    return unit_NH @ unit_NH.T, unit_NH @ centre_GH.T
+    own_G, theirs_G = (normalize(member_NG.T @ hidden_NH, dim=1) for hidden_NH in (own_NH, theirs_NH))
+    own_N, theirs_N = normalize(own_NH, dim=1), normalize(theirs_NH, dim=1)
+    left_N, right_N = torch.cat([own_N, -theirs_N], dim=1), torch.cat([own_N, theirs_N], dim=1)
+    order = torch.argsort(group_N)
+    groups = zip(left_N[order].split(size_G.tolist()), right_N[order].split(size_G.tolist()), strict=True)
+    inside_N = torch.cat([squares(left, right) for left, right in groups])[torch.argsort(order)]
+    total_N = inside_N + squares(left_N, torch.cat([own_G, theirs_G], dim=1))
+    return total_N / (size_G[group_N] + len(size_G))

@@ -4,7 +4,7 @@
 
 Source: Tung & Mori, Similarity-Preserving Knowledge Distillation (ICCV 2019, equations 2 to 4), one of the nine methods
 of Sarfraz et al., Knowledge Distillation Beyond Model Compression (ICPR 2020, arXiv 2007.01922). The mean over the rows
-is their ||S - S'||_F^2 / N^2. N^2 numbers are held: fine for batches of up to 4,096.
+is their ||S - S'||_F^2 / N^2. S is never held: see gram.py.
 
 >>> student = Scores(logit=torch.zeros(2), hidden=torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
 >>> teacher = Scores(logit=torch.zeros(2), hidden=torch.tensor([[3.0], [4.0]]))  # S' rows (9, 12) / 15, (12, 16) / 20
@@ -12,9 +12,10 @@ is their ||S - S'||_F^2 / N^2. N^2 numbers are held: fine for batches of up to 4
 tensor([0.4000, 0.2000])
 """
 
+import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from recdistill.distil.gram import squares
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -24,7 +25,11 @@ def similarity(student: Scores, teacher: Scores, batch: Batch) -> Tensor:
     """[N] loss per row."""
     assert student.hidden is not None
     assert teacher.hidden is not None
-    own_NN, theirs_NN = (
-        normalize(hidden @ hidden.T, dim=1) for hidden in (student.hidden, teacher.hidden.to(student.hidden.dtype))
-    )
-    return (own_NN - theirs_NN).square().sum(dim=1) / len(batch)
+    own_NH, theirs_NH = student.hidden, teacher.hidden.to(student.hidden.dtype)
+    left = [hidden / _row_norms(hidden) for hidden in (own_NH, -theirs_NH)]
+    return squares(torch.cat(left, dim=1), torch.cat([own_NH, theirs_NH], dim=1)) / len(batch)
+
+
+def _row_norms(hidden_NH: Tensor) -> Tensor:
+    """[N, 1] of H H^T."""
+    return squares(hidden_NH, hidden_NH).clamp_min(1e-24).sqrt().unsqueeze(1)

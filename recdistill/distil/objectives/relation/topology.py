@@ -5,9 +5,8 @@
 h: of a run of pairs the vectors of the batch's users and items, each once, a row's loss being the mean of its two; else
 the rows' last hidden layers. Source: Kang et al., Topology Distillation for Recommender System (KDD 2021, arXiv
 2106.08700), section 4.1 (FTD). Differs: the mean over the others instead of their sum, so that the weight does not hang
-on the batch. Unlike relation.similarity, rows are
-normed before they are compared, so that long vectors count no more than short ones. N^2 numbers are held: fine for
-batches of up to 4,096.
+on the batch. Unlike relation.similarity, rows are normed before they are compared, so that long vectors count no more
+than short ones. The N^2 cosines are never held: see gram.py.
 
 >>> widths = Widths(fields=(), field=0, pooled=2, blocks=(2,), hidden=2)
 >>> student = Scores(logit=torch.zeros(3), hidden=torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]))
@@ -17,11 +16,13 @@ batches of up to 4,096.
 tensor([0.2600, 0.6800, 0.5800])
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from recdistill.distil.entities import entities, num_sides
 from recdistill.distil.facts import Facts
+from recdistill.distil.gram import squares
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -38,5 +39,6 @@ class Topology(nn.Module):
         """[N] loss per row; 0 for a batch of one."""
         found = entities(student, teacher, batch, self.sides)
         own_MH, theirs_MH = normalize(found.own, dim=1), normalize(found.theirs, dim=1)
-        gap_MM = own_MH @ own_MH.T - theirs_MH @ theirs_MH.T
-        return found.of_rows(gap_MM.square().fill_diagonal_(0.0).sum(dim=1) / max(1, len(gap_MM) - 1))
+        both_MH = torch.cat([own_MH, theirs_MH], dim=1)
+        gap_M = squares(torch.cat([own_MH, -theirs_MH], dim=1), both_MH)
+        return found.of_rows(gap_M / max(1, len(gap_M) - 1))

@@ -1,0 +1,73 @@
+"""Relations between the rows of a batch: what is computed by shorter ways is what the formulas say."""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from recdistill.distil.facts import Facts, Widths
+from recdistill.distil.objectives.relation.distance import distance
+from recdistill.distil.objectives.relation.hierarchical_topology import HierarchicalTopology
+from recdistill.distil.objectives.relation.similarity import similarity
+from recdistill.distil.objectives.relation.topology import Topology
+from recdistill.types import Batch, Scores
+
+N = 300
+OWN, THEIRS = (torch.randn(N, width, generator=torch.Generator().manual_seed(7), dtype=torch.float64) for width in (5, 9))
+BATCH = Batch.example(label=[0.0] * N)
+
+
+def scores(hidden):
+    return Scores(logit=torch.zeros(len(hidden), dtype=hidden.dtype), hidden=hidden)
+
+
+def facts():
+    widths = [Widths(fields=(), field=0, pooled=h.shape[1], blocks=(h.shape[1],), hidden=h.shape[1]) for h in (OWN, THEIRS)]
+    return Facts(student=widths[0], teacher=widths[1])
+
+
+def test_topology_is_that_of_all_pairs():
+    own, theirs = normalize(OWN, dim=1), normalize(THEIRS, dim=1)
+    wanted = (own @ own.T - theirs @ theirs.T).square().sum(dim=1) / (N - 1)
+    assert torch.allclose(Topology(facts())(scores(OWN), scores(THEIRS), BATCH), wanted, rtol=1e-12)
+
+
+def test_similarity_is_that_of_all_pairs():
+    own, theirs = (normalize(hidden @ hidden.T, dim=1) for hidden in (OWN, THEIRS))
+    wanted = (own - theirs).square().sum(dim=1) / N
+    assert torch.allclose(similarity(scores(OWN), scores(THEIRS), BATCH), wanted, rtol=1e-12)
+
+
+def test_hierarchical_topology_is_that_of_all_pairs_inside_groups():
+    loss = HierarchicalTopology(facts(), groups=4, alpha=1.0).double().eval()
+    share = loss.experts.shares(THEIRS, BATCH.row_id, 1.0)
+    group = torch.unique(share.argmax(dim=1), return_inverse=True)[1]
+    assert int(group.max()) > 0, "one group alone would show nothing"
+    wanted = torch.zeros(N, dtype=torch.float64)
+    own, theirs = normalize(OWN, dim=1), normalize(THEIRS, dim=1)
+    centres = [[h[group == g].sum(dim=0) for g in range(int(group.max()) + 1)] for h in (OWN, THEIRS)]
+    own_centre, theirs_centre = (normalize(torch.stack(found), dim=1) for found in centres)
+    for row in range(N):
+        mates = group == group[row]
+        gap = (own[mates] @ own[row] - theirs[mates] @ theirs[row]).square().sum()
+        gap += (own_centre @ own[row] - theirs_centre @ theirs[row]).square().sum()
+        wanted[row] = gap / (mates.sum() + len(own_centre))
+    assert torch.allclose(loss(scores(OWN), scores(THEIRS), BATCH).detach(), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("among", [N, 128, 7])
+def test_distances_are_between_rows_that_meet(among):
+    found = distance(scores(OWN), scores(THEIRS), BATCH, among=among)
+    num = -(-N // among)
+    for first in range(num):
+        own, theirs = OWN[first::num], THEIRS[first::num]
+        alone = distance(scores(own), scores(theirs), Batch.example(label=[0.0] * len(own)), among=N)
+        assert torch.allclose(found[first::num], alone, rtol=1e-12)
+
+
+def test_rows_without_a_vector_have_a_gradient():
+    own = OWN.clone()
+    own[3] = 0.0
+    own.requires_grad_()
+    loss = similarity(scores(own), scores(THEIRS), BATCH) + Topology(facts())(scores(own), scores(THEIRS), BATCH)
+    loss.sum().backward()
+    assert torch.isfinite(own.grad).all()
