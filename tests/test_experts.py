@@ -116,3 +116,16 @@ def test_each_peer_is_drawn_to_the_better_one_and_moves_no_other():
     follow = torch.softmax(-torch.tensor([p, q]), 0)[0].item()
     slope = (2 * follow * (p - (p + q) / 2) + (p - q)) * p * (1 - p)  # its own terms alone: the others see it cut
     assert logit.grad.item() == pytest.approx(slope, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 0.02, 1e-10])
+def test_experts_that_are_hardly_heard_may_be_left_out(temperature):
+    torch.manual_seed(0)
+    experts = Experts(3, 5, 8).double()
+    own, theirs = torch.randn(64, 3, dtype=torch.float64, requires_grad=True), torch.randn(64, 5, dtype=torch.float64)
+    share = experts.shares(theirs, torch.arange(64), temperature)
+    gradients = []
+    for mapped in (experts(own, share), experts._all(own, share)):
+        found = torch.autograd.grad(mapped.square().sum(), [own, experts.into, experts.out_bias], retain_graph=True)
+        gradients.append([mapped.detach(), *found])
+    assert all(torch.allclose(few, every, rtol=1e-5, atol=1e-6) for few, every in zip(*gradients, strict=True))

@@ -12,7 +12,8 @@ from recdistill.distil.objectives.relation.topology import Topology
 from recdistill.types import Batch, Scores
 
 N = 300
-OWN, THEIRS = (torch.randn(N, width, generator=torch.Generator().manual_seed(7), dtype=torch.float64) for width in (5, 9))
+GENERATOR = torch.Generator().manual_seed(7)
+OWN, THEIRS = (torch.randn(N, width, generator=GENERATOR, dtype=torch.float64) for width in (5, 9))
 BATCH = Batch.example(label=[0.0] * N)
 
 
@@ -21,8 +22,8 @@ def scores(hidden):
 
 
 def facts():
-    widths = [Widths(fields=(), field=0, pooled=h.shape[1], blocks=(h.shape[1],), hidden=h.shape[1]) for h in (OWN, THEIRS)]
-    return Facts(student=widths[0], teacher=widths[1])
+    own, theirs = (Widths(fields=(), field=0, pooled=n, blocks=(n,), hidden=n) for n in (OWN.shape[1], THEIRS.shape[1]))
+    return Facts(student=own, teacher=theirs)
 
 
 def test_topology_is_that_of_all_pairs():

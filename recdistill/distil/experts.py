@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from recdistill.distil.hashed import uniform
 
+NEGLIGIBLE = 1e-8
+
 
 class Experts(nn.Module):
     """E_m: own -> (own + theirs) / 2 -> theirs with a ReLU between, m = 1..number; the selector reads the teacher's.
@@ -44,11 +46,25 @@ class Experts(nn.Module):
         return torch.softmax(log_NM / temperature, dim=1)
 
     def forward(self, own_NH: Tensor, share_NM: Tensor) -> Tensor:
-        """[N, H'] sum_m s_m E_m(h)."""
-        num_experts, own, middle = self.into.shape
-        into_HK = self.into.transpose(0, 1).reshape(own, num_experts * middle)
+        """[N, H'] sum_m s_m E_m(h); shares that a float32 would not show are left out."""
+        heard_MN = (share_NM > NEGLIGIBLE).T
+        if int(heard_MN.sum()) > share_NM.numel() / 4:
+            return self._all(own_NH, share_NM)
+        expert, row = heard_MN.nonzero(as_tuple=True)
+        share = share_NM[row, expert].unsqueeze(1)
+        size_M = torch.bincount(expert, minlength=self.number).tolist()
+        own_M = own_NH.index_select(0, row).split(size_M)
+        mapped = [torch.relu(own @ self.into[m] + self.into_bias[m]) @ self.out[m] for m, own in enumerate(own_M)]
+        bias = self.out_bias.squeeze(1).index_select(0, expert)
+        mapped_NH = own_NH.new_zeros(len(own_NH), self.out.shape[2])
+        return mapped_NH.index_add(0, row, (torch.cat(mapped) + bias) * share)
+
+    def _all(self, own_NH: Tensor, share_NM: Tensor) -> Tensor:
+        """All experts as two products."""
+        number, own, middle = self.into.shape
+        into_HK = self.into.transpose(0, 1).reshape(own, number * middle)
         middle_NK = torch.relu(torch.addmm(self.into_bias.reshape(-1), own_NH, into_HK))
-        shared_NK = (middle_NK.view(-1, num_experts, middle) * share_NM.unsqueeze(2)).flatten(1)
+        shared_NK = (middle_NK.view(-1, number, middle) * share_NM.unsqueeze(2)).flatten(1)
         return shared_NK @ self.out.flatten(0, 1) + share_NM @ self.out_bias.squeeze(1)
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 def squares(left_NH: Tensor, right_MH: Tensor) -> Tensor:
     """[N] sum_j (l_i . r_j)^2 over all M rows of `right`, by way of its [H, H] Gram matrix.
 
-    l_i . r_j = u_i . u_j - v_i . v_j for l = [u, -v] and r = [u, v]: so are two models' similarities compared. Exact but
-    for rounding, which is of the size of the terms and not of what is left of them.
+    l_i . r_j = u_i . u_j - v_i . v_j for l = [u, -v] and r = [u, v]: so two models' similarities are compared. Rounding
+    is of the size of the terms, not of what is left of them.
 
     >>> import torch
     >>> squares(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0], [0.0, 2.0]]))  # 3^2 + 4^2
