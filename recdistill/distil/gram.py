@@ -5,14 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def squares(left_NH: Tensor, right_MH: Tensor) -> Tensor:
-    """[N] sum_j (l_i . r_j)^2 over all M rows of `right`, by way of its [H, H] Gram matrix.
+def gaps(own: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Tensor:
+    """[N] sum_j (u_i . u'_j - v_i . v'_j)^2 over M rows j: how far apart two models' similarities are.
 
-    l_i . r_j = u_i . u_j - v_i . v_j for l = [u, -v] and r = [u, v]: so two models' similarities are compared. Rounding
-    is of the size of the terms, not of what is left of them.
+    own: u [N, H] and u' [M, H]. theirs: v [N, K] and v' [M, K], to which no gradient runs. It is done by way of the
+    Gram matrices of u' and v'; rounding is of the size of the terms, not of what is left of them.
 
     >>> import torch
-    >>> squares(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0], [0.0, 2.0]]))  # 3^2 + 4^2
-    tensor([25.])
+    >>> one, two = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0], [0.0, 2.0]])
+    >>> gaps((one, two), (torch.ones(1, 1), torch.ones(2, 1)))  # (3 - 1)^2 + (4 - 1)^2
+    tensor([13.])
     """
-    return ((left_NH @ (right_MH.T @ right_MH)) * left_NH).sum(dim=1).clamp_min(0.0)
+    taught = theirs[0].detach(), theirs[1].detach()
+    return (_products(own, own) - 2 * _products(own, taught) + _products(taught, taught)).clamp_min(0.0)
+
+
+def _products(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """[N] sum_j (u_i . u'_j) (v_i . v'_j)."""
+    return ((one[0] @ (one[1].T @ other[1])) * other[0]).sum(dim=1)

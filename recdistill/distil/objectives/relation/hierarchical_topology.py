@@ -29,7 +29,7 @@ from torch.nn.functional import normalize
 from recdistill.distil.entities import entities, num_sides, widths_of
 from recdistill.distil.experts import Experts
 from recdistill.distil.facts import Facts
-from recdistill.distil.gram import squares
+from recdistill.distil.gram import gaps
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -66,9 +66,8 @@ def _kept(own_NH: Tensor, theirs_NH: Tensor, group_N: Tensor) -> Tensor:
     member_NG = nn.functional.one_hot(group_N).to(own_NH.dtype)
     own_G, theirs_G = (normalize(member_NG.T @ hidden_NH, dim=1) for hidden_NH in (own_NH, theirs_NH))
     own_N, theirs_N = normalize(own_NH, dim=1), normalize(theirs_NH, dim=1)
-    left_N, right_N = torch.cat([own_N, -theirs_N], dim=1), torch.cat([own_N, theirs_N], dim=1)
     order = torch.argsort(group_N)
-    groups = zip(left_N[order].split(size_G.tolist()), right_N[order].split(size_G.tolist()), strict=True)
-    inside_N = torch.cat([squares(left, right) for left, right in groups])[torch.argsort(order)]
-    total_N = inside_N + squares(left_N, torch.cat([own_G, theirs_G], dim=1))
+    groups = zip(*(unit[order].split(size_G.tolist()) for unit in (own_N, theirs_N)), strict=True)
+    inside_N = torch.cat([gaps((own, own), (theirs, theirs)) for own, theirs in groups])[torch.argsort(order)]
+    total_N = inside_N + gaps((own_N, own_G), (theirs_N, theirs_G))
     return total_N / (size_G[group_N] + len(size_G))

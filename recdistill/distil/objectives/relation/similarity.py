@@ -12,10 +12,9 @@ is their ||S - S'||_F^2 / N^2. S is never held: see gram.py.
 tensor([0.4000, 0.2000])
 """
 
-import torch
 from torch import Tensor
 
-from recdistill.distil.gram import squares
+from recdistill.distil.gram import gaps
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -26,10 +25,11 @@ def similarity(student: Scores, teacher: Scores, batch: Batch) -> Tensor:
     assert student.hidden is not None
     assert teacher.hidden is not None
     own_NH, theirs_NH = student.hidden, teacher.hidden.to(student.hidden.dtype)
-    left = [hidden / _row_norms(hidden) for hidden in (own_NH, -theirs_NH)]
-    return squares(torch.cat(left, dim=1), torch.cat([own_NH, theirs_NH], dim=1)) / len(batch)
+    own, theirs = ((hidden / _row_norms(hidden), hidden) for hidden in (own_NH, theirs_NH))
+    return gaps(own, theirs) / len(batch)
 
 
 def _row_norms(hidden_NH: Tensor) -> Tensor:
     """[N, 1] of H H^T."""
-    return squares(hidden_NH, hidden_NH).clamp_min(1e-24).sqrt().unsqueeze(1)
+    square_N = ((hidden_NH @ (hidden_NH.T @ hidden_NH)) * hidden_NH).sum(dim=1)
+    return square_N.clamp_min(1e-24).sqrt().unsqueeze(1)

@@ -16,13 +16,12 @@ than short ones. The N^2 cosines are never held: see gram.py.
 tensor([0.2600, 0.6800, 0.5800])
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from recdistill.distil.entities import entities, num_sides
 from recdistill.distil.facts import Facts
-from recdistill.distil.gram import squares
+from recdistill.distil.gram import gaps
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -39,6 +38,5 @@ class Topology(nn.Module):
         """[N] loss per row; 0 for a batch of one."""
         found = entities(student, teacher, batch, self.sides)
         own_MH, theirs_MH = normalize(found.own, dim=1), normalize(found.theirs, dim=1)
-        both_MH = torch.cat([own_MH, theirs_MH], dim=1)
-        gap_M = squares(torch.cat([own_MH, -theirs_MH], dim=1), both_MH)
+        gap_M = gaps((own_MH, own_MH), (theirs_MH, theirs_MH))
         return found.of_rows(gap_M / max(1, len(gap_M) - 1))
