@@ -5,6 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 
+def products(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """[N] sum_j (u_i . u'_j) (v_i . v'_j) over M rows j. one: u [N, H] and u' [M, H]. other: v [N, K] and v' [M, K]."""
+    return ((one[0] @ (one[1].T @ other[1])) * other[0]).sum(dim=1)
+
+
 def gaps(own: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Tensor:
     """[N] sum_j (u_i . u'_j - v_i . v'_j)^2 over M rows j: how far apart two models' similarities are.
 
@@ -17,9 +22,4 @@ def gaps(own: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Tensor:
     tensor([13.])
     """
     taught = theirs[0].detach(), theirs[1].detach()
-    return (_products(own, own) - 2 * _products(own, taught) + _products(taught, taught)).clamp_min(0.0)
-
-
-def _products(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
-    """[N] sum_j (u_i . u'_j) (v_i . v'_j)."""
-    return ((one[0] @ (one[1].T @ other[1])) * other[0]).sum(dim=1)
+    return (products(own, own) - 2 * products(own, taught) + products(taught, taught)).clamp_min(0.0)

@@ -14,7 +14,7 @@ tensor([0.4000, 0.2000])
 
 from torch import Tensor
 
-from recdistill.distil.gram import gaps
+from recdistill.distil.gram import products
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "hidden", "batch"}
@@ -24,12 +24,8 @@ def similarity(student: Scores, teacher: Scores, batch: Batch) -> Tensor:
     """[N] loss per row."""
     assert student.hidden is not None
     assert teacher.hidden is not None
-    own_NH, theirs_NH = student.hidden, teacher.hidden.to(student.hidden.dtype)
-    own, theirs = ((hidden / _row_norms(hidden), hidden) for hidden in (own_NH, theirs_NH))
-    return gaps(own, theirs) / len(batch)
-
-
-def _row_norms(hidden_NH: Tensor) -> Tensor:
-    """[N, 1] of H H^T."""
-    square_N = ((hidden_NH @ (hidden_NH.T @ hidden_NH)) * hidden_NH).sum(dim=1)
-    return square_N.clamp_min(1e-24).sqrt().unsqueeze(1)
+    own, theirs = ((hidden, hidden) for hidden in (student.hidden, teacher.hidden.to(student.hidden.dtype).detach()))
+    own_N, theirs_N = products(own, own), products(theirs, theirs)
+    own_safe_N, theirs_safe_N = own_N.clamp_min(1e-24), theirs_N.clamp_min(1e-24)
+    both_N = products(own, theirs) / (own_safe_N * theirs_safe_N).sqrt()
+    return (own_N / own_safe_N + theirs_N / theirs_safe_N - 2 * both_N).clamp_min(0.0) / len(batch)
