@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo drill stack stack-down results picture bench-cf bench-data bench-serve bench-train test test-all check fmt lint-docker clean
+.PHONY: help setup demo drill stack stack-down results picture bench-cf bench-data bench-recipes bench-serve bench-train test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-data: setup ## Speed and memory of the data path, as one JSON line (minute
 
 bench-train: setup ## Speed and memory of training the teacher, as one JSON line (minutes; FUXICTR=DIR compares)
 	$(BIN)/python benchmarks/train.py
+
+bench-recipes: setup ## What each recipe adds to the training of a student, as one JSON line (minutes; CONFIG=FILE)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recipes.py $(CONFIG)
 
 bench-serve: setup ## Speed of the scorer, the server and score-file, as one JSON line (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py

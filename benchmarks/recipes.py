@@ -1,0 +1,68 @@
+"""What each recipe adds to the training of a student, as one JSON line: python benchmarks/recipes.py [CONFIG]
+
+Ratios of processor time of one epoch on one thread, the recipe's over a control's that was trained right before it;
+medians of the repeats. Of configs/demo.yaml with score.hidden=float16, unless another config is named.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from recdistill.config.load import load
+from recdistill.config.run import Run
+from recdistill.pipeline import run_all
+from recdistill.problems import BadInput
+from recdistill.train.device import ready_process
+from recdistill.train.students.student import Arm, fit_student
+
+REPEATS = 3
+SETTINGS = ("score.hidden=float16", "student.epochs=1", "threads=1", "device=cpu")
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    config = Path(sys.argv[1] if len(sys.argv) > 1 else "configs/demo.yaml")
+    run = load(config, SETTINGS)
+    folders = run_all(run, until="score").folders
+    ready_process(1)
+
+    def seconds(of: Run, arm: Arm) -> float:
+        began = time.process_time()
+        fit_student(of, folders, of.recipe, of.seed, arm=arm)
+        return time.process_time() - began
+
+    def ratio(of: Run) -> float:
+        control = seconds(of, "control")
+        return seconds(of, "student") / control
+
+    found: dict[str, dict[str, float]] = {}
+    refused = []
+    for name in sorted(path.stem for path in Path("configs/recipes").glob("*.yaml")):
+        try:
+            taught = load(config, [*SETTINGS, f"recipe={name}"])
+            seconds(taught, "student")  # what is read for the first time, and what cannot run here
+            ratios = [ratio(taught) for _ in range(REPEATS)]
+        except BadInput:
+            refused.append(name)
+            continue
+        found.setdefault(taught.recipe.teacher, {})[name] = round(statistics.median(ratios), 3)
+    stored = found["stored"]
+    line = {
+        "config": config.as_posix(),
+        "repeats": REPEATS,
+        "stored_median": statistics.median(stored.values()),
+        "stored_at_most_1.1": sum(ratio <= 1.1 for ratio in stored.values()),
+        "stored_recipes": len(stored),
+        "refused_here": refused,
+        **found,
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
