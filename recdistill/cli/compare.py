@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +61,7 @@ def compare(
 
 def _command(config: Path, overrides: Sequence[str], recipes: str, seeds: int, trials: int) -> str:
     tuned = f" --trials {trials}" if trials else ""
-    given = "".join(f" {override}" for override in overrides)
+    given = "".join(f" {shlex.quote(override)}" for override in overrides)
     return f"`recdistill compare {config.as_posix()}{given} --recipes {recipes} --seeds {seeds}{tuned}`"
 
 
