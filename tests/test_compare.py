@@ -1,5 +1,6 @@
 """Recipes side by side: a judge that pairs users and seeds, arms that are trained once, tables that say it all."""
 
+import copy
 import csv
 import json
 
@@ -212,6 +213,17 @@ def test_every_model_is_in_every_table(found, tmp_path):
     plot(found, "auc", tmp_path / "out.svg")
     assert matplotlib.get_backend() == backend, "a notebook keeps its own"
     assert (tmp_path / "out.svg").read_text().count("soft") >= 1
+
+
+def test_a_model_far_off_does_not_squeeze_the_others_of_a_plot(found, tmp_path):
+    far = copy.deepcopy(found)
+    plot(far, "auc", tmp_path / "near.svg")
+    far["models"][2]["gain"]["auc"] = [-9.0, -9.5, -8.5]
+    far["models"][2]["metrics"]["auc"] = [-8.5, -9.0, -8.0]
+    plot(far, "auc", tmp_path / "far.svg")
+    near, off = ((tmp_path / name).read_text() for name in ("near.svg", "far.svg"))
+    assert "-9.0000" in off
+    assert "-9.0000" not in near
 
 
 def test_a_plot_without_bundles_has_every_model(found, tmp_path):

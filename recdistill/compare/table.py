@@ -19,6 +19,7 @@ from recdistill.metrics.pareto import pareto
 COLUMNS: tuple[str, ...] = ("auc", "gauc", "ndcg_at_10", "ece", "tail_recall_at_10", "teacher_correlation")
 COLUMNS += ("recall_at_10", "recall_at_50", "ndcg_at_50", "recall_at_10_popular", "recall_at_10_unpopular")
 SIGNIFICANT = 0.05
+FAR = 3.0
 _BESIDE: Any = {"textcoords": "offset points", "fontsize": 8}
 
 
@@ -98,32 +99,46 @@ def _flat(model: Mapping[str, Any]) -> dict[str, Any]:
 def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
     """Every model against the control, with intervals; beside it quality against bytes and against p99.
 
-    In those two a line joins the models that no other one beats in both.
+    In those two a line joins the models that no other one beats in both. A model further from the control than FAR of
+    the teacher's leads is named at the edge with its difference, so that the others can be told apart.
     """
     from matplotlib.figure import Figure  # not pyplot, whose backend is a notebook's own
 
     compared = [model for model in found["models"] if "gain" in model and model["name"] not in ("teacher", "control")]
-    served = [model for model in found["models"] if model.get("bytes") is not None]
+    of = {model["name"]: model["metrics"][metric][0] for model in found["models"] if "metrics" in model}
+    edge = FAR * abs(of["teacher"] - of["control"])
+    served = [
+        model
+        for model in found["models"]
+        if model.get("bytes") is not None and abs(of[model["name"]] - of["control"]) <= edge
+    ]
     sizes = {"bytes": "bytes of the bundle", "p99_ratio": "p99 over a reference's"} if served else {}
     figure = Figure(figsize=(5 + 4 * (1 + len(sizes)), 2 + 0.22 * len(compared)), layout="constrained")
     forest, *panels = figure.subplots(1, 1 + len(sizes), width_ratios=(2, 1, 1)[: 1 + len(sizes)], squeeze=False)[0]
-    _forest(forest, found["models"], compared, metric)
+    _forest(forest, compared, metric, of["teacher"] - of["control"], edge)
     for axes, (size, label) in zip(panels, sizes.items(), strict=True):
         _panel(axes, served, metric, size)
         axes.set_xlabel(label)
     figure.savefig(path, metadata={"Date": None})
 
 
-def _forest(axes: Any, models: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], metric: str) -> None:
+def _forest(axes: Any, compared: Sequence[Mapping[str, Any]], metric: str, lead: float, edge: float) -> None:
     gain = np.array([model["gain"][metric] for model in compared], dtype=np.float64).reshape(-1, 3)
     order = np.argsort(gain[:, 0])
     ends = np.abs(gain[order, 1:].T - gain[order, 0])
     axes.errorbar(gain[order, 0], range(len(order)), xerr=ends, fmt="o", capsize=3)
     axes.set_yticks(range(len(order)), [compared[place]["name"] for place in order])
-    of = {model["name"]: model["metrics"][metric][0] for model in models if "metrics" in model}
-    for name in ("control", "teacher"):
-        axes.axvline(of[name] - of["control"], color="grey", linewidth=1, linestyle=":" if name == "teacher" else "-")
-        axes.annotate(name, (of[name] - of["control"], 1), (2, 2), xycoords=("data", "axes fraction"), **_BESIDE)
+    for name, place in (("control", 0.0), ("teacher", lead)):
+        axes.axvline(place, color="grey", linewidth=1, linestyle=":" if name == "teacher" else "-")
+        axes.annotate(name, (place, 1), (2, 2), xycoords=("data", "axes fraction"), **_BESIDE)
+    far = np.abs(gain[order, 0]) > edge
+    if far.any():
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(-edge, low), min(edge, high))
+    for row in np.flatnonzero(far):
+        side = float(gain[order[row], 0] > 0)
+        text = f"{gain[order[row], 0]:+.4f}"
+        axes.annotate(text, (side, row), xycoords=("axes fraction", "data"), ha="right" if side else "left", fontsize=8)
     axes.set_xlabel(f"{metric} less the control's")
 
 
