@@ -67,8 +67,8 @@ bench-data: setup ## Speed and memory of the data path, as one JSON line (minute
 bench-train: setup ## Speed and memory of training the teacher, as one JSON line (minutes; FUXICTR=DIR compares)
 	$(BIN)/python benchmarks/train.py
 
-bench-recipes: setup ## What each recipe adds to the training of a student, as one JSON line (minutes; CONFIG=FILE)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recipes.py $(CONFIG)
+bench-recipes: setup ## What each recipe adds to the training of a student, as one JSON line (many minutes; CONFIG=FILE RECIPES=a,b)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recipes.py $(or $(CONFIG),configs/demo.yaml) $(RECIPES)
 
 bench-serve: setup ## Speed of the scorer, the server and score-file, as one JSON line (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
