@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from recdistill.cli.compare import recipe_names
 from recdistill.config.load import load
 from recdistill.config.run import Run
 from recdistill.pipeline import run_all
@@ -28,9 +29,7 @@ SETTINGS = ("score.hidden=float16", "student.epochs=1", "threads=1", "device=cpu
 def main() -> None:
     logging.disable(logging.INFO)
     config = Path(sys.argv[1] if len(sys.argv) > 1 else "configs/demo.yaml")
-    names = (
-        sys.argv[2].split(",") if len(sys.argv) > 2 else sorted(p.stem for p in Path("configs/recipes").glob("*.yaml"))
-    )
+    names = recipe_names(config, sys.argv[2] if len(sys.argv) > 2 else "all")
     run = load(config, SETTINGS)
     folders = run_all(run, until="score").folders
     ready_process(1)
@@ -45,7 +44,7 @@ def main() -> None:
         return seconds(of, "student") / control
 
     found: dict[str, dict[str, float]] = {}
-    refused = []
+    refused: list[str] = []
     seconds(run, "student")  # what is read and built for the first time
     for name in names:
         try:
@@ -70,4 +69,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BadInput as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        sys.exit(2)

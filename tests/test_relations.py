@@ -21,6 +21,10 @@ def scores(hidden):
     return Scores(logit=torch.zeros(len(hidden), dtype=hidden.dtype), hidden=hidden)
 
 
+ONE = Widths(fields=(), field=0, pooled=1, blocks=(1,), hidden=1)
+FACTS_OF_ONE = Facts(student=ONE, teacher=ONE)
+
+
 def facts():
     own, theirs = (Widths(fields=(), field=0, pooled=n, blocks=(n,), hidden=n) for n in (OWN.shape[1], THEIRS.shape[1]))
     return Facts(student=own, teacher=theirs)
@@ -30,6 +34,12 @@ def test_topology_is_that_of_all_pairs():
     own, theirs = normalize(OWN, dim=1), normalize(THEIRS, dim=1)
     wanted = (own @ own.T - theirs @ theirs.T).square().sum(dim=1) / (N - 1)
     assert torch.allclose(Topology(facts())(scores(OWN), scores(THEIRS), BATCH), wanted, rtol=1e-12)
+
+
+def test_topology_leaves_a_row_with_itself_out():
+    own, theirs = (scores(torch.tensor([[length], [1.0]])) for length in (0.0, 1.0))
+    loss = Topology(FACTS_OF_ONE)(own, theirs, Batch.example(label=[0.0, 0.0]))
+    assert loss.tolist() == [1.0, 1.0], "cosines of the two rows: 0 and 1"
 
 
 def test_similarity_is_that_of_all_pairs():

@@ -43,7 +43,7 @@ def compare(
     from recdistill.compare.table import as_markdown, as_text, plot
     from recdistill.files import read_json
 
-    named = _names(config, recipes)
+    named = recipe_names(config, recipes)
     compare_recipes(config, named, *(overrides or []), seeds=seeds, processes=processes, trials=trials)
     found = read_json(Path(run.folder) / "compare" / "comparison.json")
     if json_file is not None:
@@ -65,7 +65,7 @@ def _command(config: Path, overrides: Sequence[str], recipes: str, seeds: int, t
     return f"`recdistill compare {config.as_posix()}{given} --recipes {recipes} --seeds {seeds}{tuned}`"
 
 
-def _names(config: Path, recipes: str) -> list[str]:
+def recipe_names(config: Path, recipes: str) -> list[str]:
     """The recipes asked for. BadInput for one that there is none of, or none at all."""
     from recdistill.problems import BadInput, guess, problem
 
