@@ -66,12 +66,19 @@ def gates_frame(done: Done) -> pd.DataFrame:
 
 
 def compare_recipes(
-    config: str | Path, recipes: Sequence[str], *overrides: str, seeds: int = 3, processes: int = 1, trials: int = 0
+    config: str | Path,
+    recipes: Sequence[str],
+    *overrides: str,
+    seeds: int = 3,
+    processes: int = 1,
+    trials: int = 0,
+    bigger: bool = True,
 ) -> str:
     """`recdistill compare`: train every recipe and the controls, judge them, log it; the id of the run in MLflow.
 
     A recipe that the config cannot give what it needs has a line in comparison.json that says why. BadInput where none
     can run. What is trained already is not trained again. trials: of every model's settings; 0 tunes none.
+    bigger: False leaves out the control that is twice as wide.
     """
     run, runs, refused = load(config, overrides), dict[str, Run](), dict[str, str]()
     for name in recipes:
@@ -83,7 +90,7 @@ def compare_recipes(
         raise BadInput(
             [f"recipe {name}: {why}" for name, why in refused.items()] or ["recipes: wanted some, found none"]
         )
-    found = compare(run, runs, refused, num_seeds=seeds, processes=processes, trials=trials)
+    found = compare(run, runs, refused, num_seeds=seeds, processes=processes, trials=trials, bigger=bigger)
     folder = Path(run.folder) / "compare"
     write_csv(found, folder / _COMPARISON)
     plot(found, run.gates.metric, folder / "comparison.svg")

@@ -110,6 +110,7 @@ def test_an_arm_per_recipe_and_two_controls_that_differ_in_width_alone(tmp_path)
     ]
     assert arms[1].run.student.tower == [size * 2 for size in run.student.tower]
     assert arms[1].run.teacher == arms[0].run.teacher
+    assert [arm.name for arm in arms_of(run, {"soft": run}, bigger=False)] == ["control", "soft"]
 
 
 def test_stressed_labels_have_a_control_under_the_same_stress(tmp_path):

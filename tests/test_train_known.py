@@ -12,6 +12,7 @@ from torch import nn
 
 from recdistill.config.student import Mlp
 from recdistill.data.batches import Batches
+from recdistill.data.items import item_ids
 from recdistill.data.scores import open_scores
 from recdistill.data.store import open_rows
 from recdistill.distil.facts import Facts, Widths
@@ -184,14 +185,45 @@ def test_a_warm_start_fills_every_table_with_the_teachers(world, rows):
         assert torch.equal(student.tables[name].weight, project(teacher_table(weights, name), width)), name
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"keep": 5},
+        {"kind": "hashed", "rows": 20},
+        {"kind": "hashed", "rows": 6, "keep": 15, "aware": True, "quantise": "int8"},
+    ],
+    ids=["pruned", "hashed", "pruned, hashed"],
+)
+def test_a_warm_start_gives_values_that_share_a_row_their_mean(world, tiny_log, rows, tmp_path, table):
+    _, folders = world
+    weights = load_weights(folders["train_teacher"], weights_name(0))
+    run = make_run(tiny_log, tmp_path, student={"tables": {"item_id": table}})
+    counts = torch.bincount(
+        torch.from_numpy(item_ids(rows, rows.layout.target).astype(np.int64)), minlength=rows.layout.tables["item_id"]
+    )
+    student = build_student(run, rows.layout, {"item_id": counts}, AS_DESCRIBED)
+    whole, small = teacher_table(weights, "item_id"), student.tables["item_id"]
+    _, group = small(torch.arange(len(whole))).unique(dim=0, return_inverse=True)
+    begin_as_teacher(student.tables, weights)
+    means = torch.stack([whole[group == number].double().mean(dim=0) for number in range(int(group.max()) + 1)])
+    (held,) = small.parameters()
+    unread = whole.double().mean(dim=0).expand(len(held) - len(means), -1)
+    wanted = project(torch.cat([means, unread]).float(), held.shape[1])[group]
+    assert len(means) < len(whole), "some share"
+    assert torch.allclose(small(torch.arange(len(whole))), wanted, atol=2e-3 if table.get("aware") else 1e-5)
+
+
 def test_a_warm_start_of_strange_tables_or_names_is_refused(world, tiny_log, rows, tmp_path):
     _, folders = world
     weights = load_weights(folders["train_teacher"], weights_name(0))
-    hashed = make_run(tiny_log, tmp_path, student={"tables": {"item_id": {"kind": "hashed", "rows": 20}}})
+    composed = make_run(tiny_log, tmp_path, student={"tables": {"item_id": {"kind": "quotient_remainder", "rows": 20}}})
+    student = build_student(composed, rows.layout, {}, AS_DESCRIBED)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
     with pytest.raises(
-        BadInput, match=r"recipe.init: wanted plain tables, found others: item_id; make them kind: plain"
+        BadInput, match=r"recipe.init: wanted tables of one row a value, found others: item_id; make them plain or hash"
     ):
-        begin_as_teacher(build_student(hashed, rows.layout, {}, AS_DESCRIBED).tables, weights)
+        begin_as_teacher(student.tables, weights)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     with pytest.raises(BadInput, match=r"recipe.init: wanted a table of the teacher named shop, found .*item_id"):
         teacher_table(weights, "shop")
 

@@ -18,6 +18,9 @@ Recipes = Annotated[str, typer.Option(help="all, or names of configs/recipes/NAM
 Seeds = Annotated[int, typer.Option(min=1, help="how many students of each")]
 Processes = Annotated[int, typer.Option(min=1, help="trainings at a time; give each threads=1")]
 Trials = Annotated[int, typer.Option(min=0, help="of every model's settings on the validation window; 0 tunes none")]
+Bigger = Annotated[
+    bool, typer.Option(help="with a control twice as wide, the dearest where students are no small ones")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="write one JSON object per model here")]
 Markdown = Annotated[Path | None, typer.Option(help="write the table here, and the plot beside it as .svg")]
 
@@ -30,6 +33,7 @@ def compare(
     seeds: Seeds = 3,
     processes: Processes = 1,
     trials: Trials = 0,
+    bigger: Bigger = True,
     json_file: Json = None,
     markdown: Markdown = None,
     quiet: Quiet = False,
@@ -44,13 +48,13 @@ def compare(
     from recdistill.files import read_json
 
     named = recipe_names(config, recipes)
-    compare_recipes(config, named, *(overrides or []), seeds=seeds, processes=processes, trials=trials)
+    compare_recipes(config, named, *(overrides or []), seeds=seeds, processes=processes, trials=trials, bigger=bigger)
     found = read_json(Path(run.folder) / "compare" / "comparison.json")
     if json_file is not None:
         json_file.write_text("".join(json.dumps(model) + "\n" for model in found["models"]))
     if markdown is not None:
         picture = markdown.with_suffix(".svg")
-        head = f"# Recipes compared: {run.name}\n\n{_command(config, overrides or [], recipes, seeds, trials)}"
+        head = f"# Recipes compared: {run.name}\n\n{_command(config, overrides or [], recipes, seeds, trials, bigger)}"
         shown = f"![{run.gates.metric} less the control's, by recipe]({picture.name})"
         markdown.write_text(f"{head}\n\n{as_markdown(found, run.gates.metric)}\n{shown}\n")
         plot(found, run.gates.metric, picture)
@@ -59,8 +63,8 @@ def compare(
     print(json.dumps({model["name"]: model.get("recovery") for model in found["models"]}))
 
 
-def _command(config: Path, overrides: Sequence[str], recipes: str, seeds: int, trials: int) -> str:
-    tuned = f" --trials {trials}" if trials else ""
+def _command(config: Path, overrides: Sequence[str], recipes: str, seeds: int, trials: int, bigger: bool = True) -> str:
+    tuned = (f" --trials {trials}" if trials else "") + ("" if bigger else " --no-bigger")
     given = "".join(f" {shlex.quote(override)}" for override in overrides)
     return f"`recdistill compare {config.as_posix()}{given} --recipes {recipes} --seeds {seeds}{tuned}`"
 

@@ -85,8 +85,10 @@ class Training:
     parameters: int
 
 
-def arms_of(run: Run, recipes: Mapping[str, Run]) -> list[Arm]:
+def arms_of(run: Run, recipes: Mapping[str, Run], *, bigger: bool = True) -> list[Arm]:
     """The control, a control with tables and layers twice as wide, and every recipe, each value of its sweep apart.
+
+    bigger: False leaves out the wide one, which is the dearest of all where the student is no small one.
 
     A recipe that stresses the training labels is held against a control under the same stress.
     """
@@ -95,8 +97,10 @@ def arms_of(run: Run, recipes: Mapping[str, Run]) -> list[Arm]:
         "tower": [size * 2 for size in run.student.tower],
         "attention": run.student.attention * 2,
     }
-    bigger = run.model_copy(update={"student": run.student.model_copy(update=wider)})
-    arms = [Arm(name=CONTROL, kind="control", run=run), Arm(name=BIGGER, kind="control", run=bigger)]
+    arms = [Arm(name=CONTROL, kind="control", run=run)]
+    if bigger:
+        wide = run.model_copy(update={"student": run.student.model_copy(update=wider)})
+        arms.append(Arm(name=BIGGER, kind="control", run=wide))
     stressed: dict[str, Arm] = {}
     for name, taught in recipes.items():
         for title, each in swept(name, taught):

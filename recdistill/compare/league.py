@@ -39,18 +39,19 @@ def compare(
     num_seeds: int,
     processes: int,
     trials: int = 0,
+    bigger: bool = True,
 ) -> dict[str, Any]:
     """Train what is not trained yet and judge all of it on the test window.
 
     recipes: name -> the same run with that recipe. refused: name -> why the run's config cannot give a recipe what it
-    needs. trials: of the settings of every arm, see tune.py; 0 takes them as they are. Every arm has the same teacher
+    needs. trials: of the settings of every arm, see tune.py; 0 takes them as they are. bigger: see arms_of. Every arm has the same teacher
     scores, rows, seeds, initial weights and budget. Returns {"models": [...], "num_rows", ...}, an entry per recipe and
     control; see `line`. A recipe that cannot run here has one with `refused`.
     """
     folders = run_all(run, until="score").folders
     inputs = {name: folders[name] for name in ("prepare", "train_teacher", "score")}
     root, seeds = Path(run.folder) / "compare", range(run.seed, run.seed + num_seeds)
-    arms = arms_of(run, recipes)
+    arms = arms_of(run, recipes, bigger=bigger)
     root.mkdir(parents=True, exist_ok=True)
     files.sweep(root)
     if trials:

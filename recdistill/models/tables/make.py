@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,26 @@ def _mixed(settings: Table, width: int, counts: Tensor) -> nn.Module:
 def _rows(settings: Table, num_rows: int, width: int) -> nn.Module:
     rows = float_rows(num_rows, width)
     return AwareRows(rows, BITS[settings.quantise]) if settings.aware and settings.quantise in BITS else rows
+
+
+def one_row_each(table: nn.Module) -> tuple[nn.Embedding, Callable[[Tensor], Tensor]] | None:
+    """(its rows, ids [...] -> the row [...] of each); None for a table that composes a value's vector of several."""
+    match table:
+        case Pruned():
+            inner, outer = one_row_each(table.table), table.place
+            if inner is None:
+                return None
+            rows, place = inner
+            return rows, lambda ids: place(outer[ids].to(torch.int64))
+        case Hashed():
+            inner = one_row_each(table.rows)
+            return None if inner is None else (inner[0], table.place)
+        case AwareRows():
+            return table.rows, lambda ids: ids
+        case nn.Embedding():
+            return table, lambda ids: ids
+        case _:
+            return None
 
 
 def size(table: nn.Module) -> dict[str, int]:

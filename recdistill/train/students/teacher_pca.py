@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.models.fields import Tables
+from recdistill.models.tables.make import one_row_each
 from recdistill.problems import BadInput, problem
 
 
@@ -43,14 +44,35 @@ def teacher_table(weights: Mapping[str, Tensor], name: str) -> Tensor:
     return found[0]
 
 
+def shared(table: Tensor, place: Tensor, num_rows: int) -> Tensor:
+    """[V, E] -> [R, E]: the mean of the rows that are to share one, the closest to them in squares.
+
+    place: [V] the row of each. A row that nobody reads is the mean of all.
+
+    >>> shared(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0, 0, 2]), 3).tolist()
+    [[2.0], [4.0], [8.0]]
+    """
+    total = torch.zeros(num_rows, table.shape[1], dtype=torch.float64).index_add_(0, place, table.double())
+    readers = torch.bincount(place, minlength=num_rows).unsqueeze(1)
+    return torch.where(readers > 0, total / readers.clamp_min(1), table.double().mean(dim=0)).to(table.dtype)
+
+
 def begin_as_teacher(tables: Tables, weights: Mapping[str, Tensor]) -> None:
-    """Overwrite every table of a fresh student. BadInput for one that is hashed, composed or of mixed widths."""
-    strange = [name for name in tables.names if not isinstance(tables[name], nn.Embedding)]
+    """Overwrite every table of a fresh student: values that share a row begin at their mean.
+
+    BadInput for a table that is composed, of mixed widths or that the teacher lacks; none is overwritten then.
+    """
+    strange = [name for name in tables.names if one_row_each(tables[name]) is None]
     if strange:
-        where, remedy = "recipe.init", "make them kind: plain, or use init: fresh"
-        raise BadInput(problem(where, wanted="plain tables", found=f"others: {', '.join(strange)}", remedy=remedy))
+        where, wanted, found = "recipe.init", "tables of one row a value", f"others: {', '.join(strange)}"
+        raise BadInput(
+            problem(where, wanted=wanted, found=found, remedy="make them plain or hashed, or use init: fresh")
+        )
+    begun = {name: teacher_table(weights, name) for name in tables.names}
     with torch.no_grad():
-        for name in tables.names:
-            table = tables[name]
-            assert isinstance(table, nn.Embedding)
-            table.weight.copy_(project(teacher_table(weights, name), tables.widths[name]))
+        for name, whole in begun.items():
+            plain = one_row_each(tables[name])
+            assert plain is not None
+            rows, place = plain
+            owned = shared(whole, place(torch.arange(len(whole))), rows.num_embeddings)
+            rows.weight.copy_(project(owned, tables.widths[name]))
