@@ -44,9 +44,9 @@ def compare(
     """Train what is not trained yet and judge all of it on the test window.
 
     recipes: name -> the same run with that recipe. refused: name -> why the run's config cannot give a recipe what it
-    needs. trials: of the settings of every arm, see tune.py; 0 takes them as they are. bigger: see arms_of. Every arm has the same teacher
-    scores, rows, seeds, initial weights and budget. Returns {"models": [...], "num_rows", ...}, an entry per recipe and
-    control; see `line`. A recipe that cannot run here has one with `refused`.
+    needs. trials: of the settings of every arm, see tune.py; 0 takes them as they are. bigger: see arms_of. Every arm
+    has the same teacher scores, rows, seeds, initial weights and budget. Returns {"models": [...], "num_rows", ...}, an
+    entry per recipe and control; see `line`. A recipe that cannot run here has one with `refused`.
     """
     folders = run_all(run, until="score").folders
     inputs = {name: folders[name] for name in ("prepare", "train_teacher", "score")}
