@@ -112,12 +112,12 @@ def plot(found: Mapping[str, Any], metric: str, path: Path) -> None:
         for model in found["models"]
         if model.get("bytes") is not None and abs(of[model["name"]] - of["control"]) <= edge
     ]
-    sizes = {"bytes": "bytes of the bundle", "p99_ratio": "p99 over a reference's"} if served else {}
+    sizes = {"bytes": ("kB of the bundle", 1e-3), "p99_ratio": ("p99 over a reference's", 1.0)} if served else {}
     figure = Figure(figsize=(5 + 4 * (1 + len(sizes)), 2 + 0.22 * len(compared)), layout="constrained")
     forest, *panels = figure.subplots(1, 1 + len(sizes), width_ratios=(2, 1, 1)[: 1 + len(sizes)], squeeze=False)[0]
     _forest(forest, compared, metric, of["teacher"] - of["control"], edge)
-    for axes, (size, label) in zip(panels, sizes.items(), strict=True):
-        _panel(axes, served, metric, size)
+    for axes, (size, (label, scale)) in zip(panels, sizes.items(), strict=True):
+        _panel(axes, served, metric, size, scale)
         axes.set_xlabel(label)
     figure.savefig(path, metadata={"Date": None})
 
@@ -142,8 +142,8 @@ def _forest(axes: Any, compared: Sequence[Mapping[str, Any]], metric: str, lead:
     axes.set_xlabel(f"{metric} less the control's")
 
 
-def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: str) -> None:
-    points = np.array([(model[size], model["metrics"][metric][0]) for model in models], dtype=np.float64)
+def _panel(axes: Any, models: Sequence[Mapping[str, Any]], metric: str, size: str, scale: float) -> None:
+    points = np.array([(model[size] * scale, model["metrics"][metric][0]) for model in models], dtype=np.float64)
     axes.plot(*points.T, "o", alpha=0.5)
     best = pareto(points * (1, -1 if HIGHER_IS_BETTER.get(metric, True) else 1))
     front = points[best]
