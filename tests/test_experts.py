@@ -51,6 +51,33 @@ def test_an_expert_is_drawn_as_often_as_its_share():
     assert torch.allclose(torch.bincount(picked, minlength=3) / 4000, wanted, atol=0.03)
 
 
+def test_experts_of_few_directions_are_held_against_the_whole_vector():
+    torch.manual_seed(0)
+    one, own, theirs = Experts(2, 6, 3, 2), vectors(40, 2), vectors(40, 6, 1) * torch.tensor([3.0, 2, 1, 1, 1, 1])
+    first = one.loss(own, theirs, KEY, 1.0)
+    basis = one.basis.clone()
+    assert torch.allclose(basis.T @ basis, torch.eye(2), atol=1e-6)
+    held = (theirs @ basis).square().sum() / theirs.square().sum()
+    assert held > 0.6, "the two long directions are found"
+    again = Experts(2, 6, 3, 2)
+    again.load_state_dict(one.state_dict())
+    share = again.shares(theirs @ basis, KEY, 1.0)
+    wanted = (again(own, share) @ basis.T - theirs).square().mean(dim=1)
+    assert torch.allclose(one.loss(own, theirs, KEY, 1.0), wanted, atol=1e-5)
+    one.loss(own, vectors(40, 6, 2), KEY, 1.0)
+    assert torch.equal(one.basis, basis), "of the first batch alone"
+    assert (first > wanted.new_zeros(())).all()
+
+
+def test_as_many_directions_as_there_are_change_nothing():
+    torch.manual_seed(0)
+    few = Experts(2, 3, 3, 3)
+    torch.manual_seed(0)
+    whole = Experts(2, 3, 3)
+    own, theirs = vectors(40, 2), vectors(40, 3, 1)
+    assert torch.equal(few.loss(own, theirs, KEY, 1.0), whole.loss(own, theirs, KEY, 1.0))
+
+
 def pairs(users, items):
     batch = Batch.example(label=[0.0] * len(users), request=users)
     batch = dataclasses.replace(batch, ids=torch.stack([torch.tensor(users), torch.tensor(items)], dim=1))

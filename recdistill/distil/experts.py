@@ -15,14 +15,25 @@ class Experts(nn.Module):
 
         a = softmax(W h' + c),    s = softmax((log a + gumbel) / temperature)
 
-    Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1. The Gumbel noise is a hash of the key, the
-    expert and how often this was called in training, so that a training can be taken up again; none in evaluation.
+    theirs: [N, H'] in coordinates along `directions` of their own, the principal ones of the first batch in training,
+    where H' is more than that: a map's cost grows with the square of the width, and what a wide teacher's vector says
+    lies in few directions. None keeps all. What the others hold is in the loss, as no expert can tell it.
+
+    Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1; there all directions. The Gumbel noise is a
+    hash of the key, the expert and how often this was called in training, so that a training can be taken up again;
+    none in evaluation.
     """
 
     calls: Tensor
+    basis: Tensor
 
-    def __init__(self, own: int, theirs: int, number: int) -> None:
+    def __init__(self, own: int, theirs: int, number: int, directions: int | None = None) -> None:
         super().__init__()
+        self.cut = directions is not None and directions < theirs
+        if self.cut:
+            assert directions is not None
+            self.register_buffer("basis", torch.eye(theirs, directions))
+            theirs = directions
         middle = (own + theirs) // 2
         self.into, self.into_bias = _layers(number, own, middle)
         self.out, self.out_bias = _layers(number, middle, theirs)
@@ -32,8 +43,24 @@ class Experts(nn.Module):
 
     def loss(self, own_NH: Tensor, theirs_NH: Tensor, key_N: Tensor, temperature: float) -> Tensor:
         """[N] mean squared difference of the teacher's vectors and what their experts make of the student's."""
-        mapped_NH = self(own_NH, self.shares(theirs_NH, key_N, temperature))
-        return (mapped_NH - theirs_NH).square().mean(dim=1)
+        short_NH = self.short(theirs_NH)
+        mapped_NH = self(own_NH, self.shares(short_NH, key_N, temperature))
+        return self.misfit(mapped_NH, short_NH, theirs_NH)
+
+    def short(self, theirs_NH: Tensor) -> Tensor:
+        """[N, K] their vectors in the experts' coordinates."""
+        if not self.cut:
+            return theirs_NH
+        if self.training and not self.calls:
+            self.basis.copy_(principal(theirs_NH, self.basis.shape[1]))
+        return theirs_NH @ self.basis
+
+    def misfit(self, mapped_NK: Tensor, short_NK: Tensor, theirs_NH: Tensor) -> Tensor:
+        """[N] mean square, over all of H', of what the experts leave: inside their coordinates and outside."""
+        inside = (mapped_NK - short_NK).square().sum(dim=1)
+        if self.cut:
+            inside = inside + (theirs_NH.square().sum(dim=1) - short_NK.square().sum(dim=1)).clamp_min(0.0)
+        return inside / theirs_NH.shape[1]
 
     def shares(self, theirs_NH: Tensor, key_N: Tensor, temperature: float) -> Tensor:
         """[N, M] how much of each expert a vector gets; one of them nearly all where the temperature is low."""
@@ -66,6 +93,18 @@ class Experts(nn.Module):
         middle_NK = torch.relu(torch.addmm(self.into_bias.reshape(-1), own_NH, into_HK))
         shared_NK = (middle_NK.view(-1, number, middle) * share_NM.unsqueeze(2)).flatten(1)
         return shared_NK @ self.out.flatten(0, 1) + share_NM @ self.out_bias.squeeze(1)
+
+
+@torch.no_grad()
+def principal(vectors_NH: Tensor, number: int) -> Tensor:
+    """[H, K] orthonormal: the directions that hold most of the vectors' squared lengths, the first the most.
+
+    >>> principal(torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), 1).abs()
+    tensor([[1.],
+            [0.]])
+    """
+    _, found_HH = torch.linalg.eigh(vectors_NH.double().T @ vectors_NH.double())
+    return found_HH.flip(1)[:, :number].to(vectors_NH.dtype)
 
 
 def _layers(number: int, own: int, other: int) -> tuple[nn.Parameter, nn.Parameter]:

@@ -7,7 +7,8 @@ training (schedules/geometric.py) until a row has one expert. Experts are droppe
 
 h, h': of a run of pairs the user's vector and the item's, each with experts of its own, a row's loss being the mean of
 both; else a row's last hidden layer. Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1, 30
-experts. Differs: divided by the width H', so that the weight does not hang on it.
+experts. Differs: divided by the width H', so that the weight does not hang on it; where h' is wider than `directions`,
+experts map to that many of its principal directions alone (None: to all of it, which costs many times as much).
 
 >>> widths = [Widths(fields=(), field=0, pooled=1, blocks=(n,), hidden=n) for n in (1, 2)]
 >>> loss = DistillationExperts(Facts(student=widths[0], teacher=widths[1]), number=1).eval()
@@ -34,11 +35,17 @@ NEEDS = {"teacher", "hidden"}
 
 
 class DistillationExperts(nn.Module):
-    """number: of experts."""
+    """number: of experts. directions: how many of the teacher's vectors they map to; None: all."""
 
-    def __init__(self, facts: Facts, *, number: Annotated[int, Field(ge=1)] = 30) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        number: Annotated[int, Field(ge=1)] = 30,
+        directions: Annotated[int, Field(ge=1)] | None = 64,
+    ) -> None:
         super().__init__()
-        self.sides = nn.ModuleList(Experts(*widths_of(facts), number) for _ in range(num_sides(facts)))
+        self.sides = nn.ModuleList(Experts(*widths_of(facts), number, directions) for _ in range(num_sides(facts)))
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
         """[N] loss per row."""

@@ -9,7 +9,8 @@ of rows that have nothing to do with one another, for which it is too small.
 
 Source: Kang et al., Topology Distillation for Recommender System (KDD 2021, arXiv 2106.08700), section 4.2 (HTD), 30
 groups, alpha 0.5. h as in relation.topology. Differs: means instead of sums; no gradient runs through the choice of a
-group; relations of two centres are left out, being those of their members.
+group; relations of two centres are left out, being those of their members; where h' is wider than
+`directions`, experts map to that many of its principal directions alone. The cosines are of all of it.
 
 >>> widths = Widths(fields=(), field=0, pooled=2, blocks=(2,), hidden=2)
 >>> loss = HierarchicalTopology(Facts(student=widths, teacher=widths), groups=1, alpha=1.0).eval()
@@ -36,7 +37,8 @@ NEEDS = {"teacher", "hidden", "batch"}
 
 
 class HierarchicalTopology(nn.Module):
-    """groups: at most so many. alpha: the share of the topology, the rest being the fit of the groups."""
+    """groups: at most so many. alpha: the share of the topology, the rest being the fit of the groups. directions: how
+    many of the teacher's vectors the experts map to; None: all."""
 
     def __init__(
         self,
@@ -44,17 +46,19 @@ class HierarchicalTopology(nn.Module):
         *,
         groups: Annotated[int, Field(ge=1)] = 30,
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        directions: Annotated[int, Field(ge=1)] | None = 64,
     ) -> None:
         super().__init__()
-        self.experts = Experts(*widths_of(facts), groups)
+        self.experts = Experts(*widths_of(facts), groups, directions)
         self.sides = num_sides(facts)
         self.alpha = alpha
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
         """[N] loss per row."""
         found = entities(student, teacher, batch, self.sides)
-        share_MK = self.experts.shares(found.theirs, found.key, temperature)
-        fit_M = (self.experts(found.own, share_MK) - found.theirs).square().mean(dim=1)
+        short_MD = self.experts.short(found.theirs)
+        share_MK = self.experts.shares(short_MD, found.key, temperature)
+        fit_M = self.experts.misfit(self.experts(found.own, share_MK), short_MD, found.theirs)
         group_M = torch.unique(share_MK.argmax(dim=1), return_inverse=True)[1]
         kept_M = _kept(found.own, found.theirs, group_M)
         return found.of_rows(self.alpha * kept_M + (1 - self.alpha) * fit_M)
