@@ -3,12 +3,15 @@
 import copy
 import csv
 import json
+import shlex
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 from conftest import make_run
 
+from recdistill.cli.compare import page_command
 from recdistill.compare import arms as arms_module
 from recdistill.compare.arms import Arm, arms_of, changed, finished, swept
 from recdistill.compare.judge import against, holm, judge, p_value, rarer_half, recall_of
@@ -232,6 +235,13 @@ def test_a_plot_without_bundles_has_every_model(found, tmp_path):
     plot({**found, "models": unserved}, "auc", tmp_path / "out.svg")
     for model in unserved:
         assert (model["name"] in (tmp_path / "out.svg").read_text()) == ("refused" not in model)
+
+
+def test_a_pages_command_can_be_pasted():
+    said = page_command(Path("configs/my.yaml"), ["student.tower=[32,16]"], "rd,cd", 3, 20, bigger=False).strip("`")
+    wanted = ["configs/my.yaml", "student.tower=[32,16]", "--recipes", "rd,cd", "--seeds", "3", "--trials", "20"]
+    assert shlex.split(said) == ["recdistill", "compare", *wanted, "--no-bigger"]
+    assert page_command(Path("my.yaml"), [], "all", 1, 0) == "`recdistill compare my.yaml --recipes all --seeds 1`"
 
 
 @pytest.mark.slow

@@ -54,7 +54,9 @@ def compare(
         json_file.write_text("".join(json.dumps(model) + "\n" for model in found["models"]))
     if markdown is not None:
         picture = markdown.with_suffix(".svg")
-        head = f"# Recipes compared: {run.name}\n\n{_command(config, overrides or [], recipes, seeds, trials, bigger)}"
+        head = (
+            f"# Recipes compared: {run.name}\n\n{page_command(config, overrides or [], recipes, seeds, trials, bigger)}"
+        )
         shown = f"![{run.gates.metric} less the control's, by recipe]({picture.name})"
         markdown.write_text(f"{head}\n\n{as_markdown(found, run.gates.metric)}\n{shown}\n")
         plot(found, run.gates.metric, picture)
@@ -63,7 +65,10 @@ def compare(
     print(json.dumps({model["name"]: model.get("recovery") for model in found["models"]}))
 
 
-def _command(config: Path, overrides: Sequence[str], recipes: str, seeds: int, trials: int, bigger: bool = True) -> str:
+def page_command(
+    config: Path, overrides: Sequence[str], recipes: str, seeds: int, trials: int, bigger: bool = True
+) -> str:
+    """What writes this page, as one can paste it."""
     tuned = (f" --trials {trials}" if trials else "") + ("" if bigger else " --no-bigger")
     given = "".join(f" {shlex.quote(override)}" for override in overrides)
     return f"`recdistill compare {config.as_posix()}{given} --recipes {recipes} --seeds {seeds}{tuned}`"
