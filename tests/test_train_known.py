@@ -248,6 +248,14 @@ def test_an_earlier_run_gives_the_logits_of_its_teacher_and_of_what_it_shipped(w
     assert not found["previous_teacher"].of(torch.tensor([10**9]))[1].any()
 
 
+@pytest.mark.parametrize("student", [{"tower": [7]}, {"table": {"keep": 5}}], ids=["a tower", "counted tables"])
+def test_an_earlier_run_of_another_student_is_refused(world, tiny_log, tmp_path, student):
+    run, folders = world
+    other = make_run(tiny_log, tmp_path, student=student)
+    with pytest.raises(BadInput, match=r"recipe.previous: .*wanted a student of the shape that this run describes"):
+        earlier(other, Path(run.folder), folders["prepare"])
+
+
 # The carved student.
 
 

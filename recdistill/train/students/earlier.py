@@ -36,6 +36,8 @@ def earlier(run: Run, folder: Path, now: Path) -> dict[str, RowLogits]:
     counts = load_weights(distilled, "counts.safetensors")
     name = f"student-{read_json(distilled / STUDENTS)['shipped']}.safetensors"
     try:
+        if not counts.keys() >= set(run.student.counted(layout.tables)):
+            raise RuntimeError("tables that were not counted then")
         student = trained_student(run, layout, counts, load_weights(distilled, name))
     except RuntimeError:
         wanted, remedy = "a student of the shape that this run describes", "name a run with the same student section"
