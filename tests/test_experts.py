@@ -54,7 +54,7 @@ def test_an_expert_is_drawn_as_often_as_its_share():
 def test_experts_of_few_directions_are_held_against_the_whole_vector():
     torch.manual_seed(0)
     one, own, theirs = Experts(2, 6, 3, 2), vectors(40, 2), vectors(40, 6, 1) * torch.tensor([3.0, 2, 1, 1, 1, 1])
-    first = one.loss(own, theirs, KEY, 1.0)
+    one.loss(own, theirs, KEY, 1.0)
     basis = one.basis.clone()
     assert torch.allclose(basis.T @ basis, torch.eye(2), atol=1e-6)
     held = (theirs @ basis).square().sum() / theirs.square().sum()
@@ -66,7 +66,6 @@ def test_experts_of_few_directions_are_held_against_the_whole_vector():
     assert torch.allclose(one.loss(own, theirs, KEY, 1.0), wanted, atol=1e-5)
     one.loss(own, vectors(40, 6, 2), KEY, 1.0)
     assert torch.equal(one.basis, basis), "of the first batch alone"
-    assert (first > wanted.new_zeros(())).all()
 
 
 def test_as_many_directions_as_there_are_change_nothing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recdistill.distil.gram import principal
 from recdistill.distil.hashed import uniform
 
 NEGLIGIBLE = 1e-8
@@ -93,18 +94,6 @@ class Experts(nn.Module):
         middle_NK = torch.relu(torch.addmm(self.into_bias.reshape(-1), own_NH, into_HK))
         shared_NK = (middle_NK.view(-1, number, middle) * share_NM.unsqueeze(2)).flatten(1)
         return shared_NK @ self.out.flatten(0, 1) + share_NM @ self.out_bias.squeeze(1)
-
-
-@torch.no_grad()
-def principal(vectors_NH: Tensor, number: int) -> Tensor:
-    """[H, K] orthonormal: the directions that hold most of the vectors' squared lengths, the first the most.
-
-    >>> principal(torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), 1).abs()
-    tensor([[1.],
-            [0.]])
-    """
-    _, found_HH = torch.linalg.eigh(vectors_NH.double().T @ vectors_NH.double())
-    return found_HH.flip(1)[:, :number].to(vectors_NH.dtype)
 
 
 def _layers(number: int, own: int, other: int) -> tuple[nn.Parameter, nn.Parameter]:

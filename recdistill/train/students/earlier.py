@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ def earlier(run: Run, folder: Path, now: Path) -> dict[str, RowLogits]:
     layout = open_rows(prepared, "train").layout
     counts = load_weights(distilled, "counts.safetensors")
     name = f"student-{read_json(distilled / STUDENTS)['shipped']}.safetensors"
-    try:
-        if not counts.keys() >= set(run.student.counted(layout.tables)):
-            raise RuntimeError("tables that were not counted then")
-        student = trained_student(run, layout, counts, load_weights(distilled, name))
-    except RuntimeError:
+    student = None
+    if counts.keys() >= set(run.student.counted(layout.tables)):
+        with suppress(RuntimeError):  # of weights in other shapes
+            student = trained_student(run, layout, counts, load_weights(distilled, name))
+    if student is None:
         wanted, remedy = "a student of the shape that this run describes", "name a run with the same student section"
-        raise BadInput(problem(f"recipe.previous: {folder}", wanted=wanted, found="another", remedy=remedy)) from None
+        raise BadInput(problem(f"recipe.previous: {folder}", wanted=wanted, found="another", remedy=remedy))
     parts: dict[str, list[Any]] = {"row_id": [], "teacher": [], "student": []}
     for split in SPLITS:
         rows = open_rows(prepared, split)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from recdistill.distil.gram import principal
 from recdistill.models.fields import Tables
 from recdistill.models.tables.make import one_row_each
 from recdistill.problems import BadInput, problem
@@ -25,8 +26,7 @@ def project(table: Tensor, width: int) -> Tensor:
             [ 2.]])
     """
     centred = table.double() - table.double().mean(dim=0)
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
-    kept = vectors.flip(1)[:, :width]
+    kept = principal(centred, width)
     kept = kept * kept.gather(0, kept.abs().argmax(dim=0, keepdim=True)).sign()
     found = centred @ kept
     return nn.functional.pad(found, (0, width - found.shape[1])).to(table.dtype)
@@ -62,17 +62,16 @@ def begin_as_teacher(tables: Tables, weights: Mapping[str, Tensor]) -> None:
 
     BadInput for a table that is composed, of mixed widths or that the teacher lacks; none is overwritten then.
     """
-    strange = [name for name in tables.names if one_row_each(tables[name]) is None]
+    found = {name: one_row_each(tables[name]) for name in tables.names}
+    strange = [name for name, rows in found.items() if rows is None]
     if strange:
-        where, wanted, found = "recipe.init", "tables of one row a value", f"others: {', '.join(strange)}"
-        raise BadInput(
-            problem(where, wanted=wanted, found=found, remedy="make them plain or hashed, or use init: fresh")
-        )
-    begun = {name: teacher_table(weights, name) for name in tables.names}
+        wanted, remedy = "tables of one row a value", "make them plain or hashed, or use init: fresh"
+        raise BadInput(problem("recipe.init", wanted=wanted, found=f"others: {', '.join(strange)}", remedy=remedy))
+    taught = {name: teacher_table(weights, name) for name in tables.names}
     with torch.no_grad():
-        for name, whole in begun.items():
-            plain = one_row_each(tables[name])
-            assert plain is not None
-            rows, place = plain
+        for name, whole in taught.items():
+            one = found[name]
+            assert one is not None
+            rows, place = one
             owned = shared(whole, place(torch.arange(len(whole))), rows.num_embeddings)
             rows.weight.copy_(project(owned, tables.widths[name]))

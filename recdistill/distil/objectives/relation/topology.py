@@ -38,9 +38,6 @@ class Topology(nn.Module):
         """[N] loss per row; 0 for a batch of one."""
         found = entities(student, teacher, batch, self.sides)
         own_MH, theirs_MH = normalize(found.own, dim=1), normalize(found.theirs, dim=1)
-        own_M, theirs_M = (
-            own_MH.square().sum(dim=1),
-            theirs_MH.square().sum(dim=1),
-        )  # 1, or 0 where there is no vector
+        own_M, theirs_M = own_MH.square().sum(dim=1), theirs_MH.square().sum(dim=1)  # 1; 0 where there is no vector
         gap_M = gaps((own_MH, own_MH), (theirs_MH, theirs_MH)) - (own_M - theirs_M).square()
         return found.of_rows(gap_M / max(1, len(gap_M) - 1))
