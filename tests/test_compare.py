@@ -238,8 +238,8 @@ def test_a_plot_without_bundles_has_every_model(found, tmp_path):
 
 
 def test_a_pages_command_can_be_pasted():
-    said = page_command(Path("configs/my.yaml"), ["student.tower=[32,16]"], "rd,cd", 3, 20, bigger=False).strip("`")
-    wanted = ["configs/my.yaml", "student.tower=[32,16]", "--recipes", "rd,cd", "--seeds", "3", "--trials", "20"]
+    said = page_command(Path("configs/my.yaml"), ["student.tower=[32, 16]"], "rd,cd", 3, 20, bigger=False).strip("`")
+    wanted = ["configs/my.yaml", "student.tower=[32, 16]", "--recipes", "rd,cd", "--seeds", "3", "--trials", "20"]
     assert shlex.split(said) == ["recdistill", "compare", *wanted, "--no-bigger"]
     assert page_command(Path("my.yaml"), [], "all", 1, 0) == "`recdistill compare my.yaml --recipes all --seeds 1`"
 
