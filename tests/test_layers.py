@@ -37,6 +37,7 @@ LAYERS = [
         "pairs.judged",
         "pairs.labels",
         "pairs.models",
+        "pairs.begin",
         "pairs.terms",
     ],
     ["train.device", "train.progress", "train.predict"],

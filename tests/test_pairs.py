@@ -38,6 +38,14 @@ def log(tmp_path_factory):
     return write_checkerboard(tmp_path_factory.mktemp("pairs") / "log")
 
 
+def test_what_is_held_is_found_in_a_table_as_by_search():
+    searched, users = replace(SOME, table=None), np.repeat(np.arange(4), 6)
+    items = np.tile(np.arange(6), 4)
+    assert SOME.table is not None
+    assert SOME.holds(users, items).tolist() == searched.holds(users, items).tolist()
+    assert SOME.holds(users, items).sum() == 6
+
+
 def prepared(run, out):
     out.mkdir()
     prepare(run, {}, out)

@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from pairs_world import pairs_run, write_checkerboard
 
 from recdistill.bundle import open_bundle
 from recdistill.compare.league import compare
+from recdistill.config.pairs import PairModel
 from recdistill.files import read_json
 from recdistill.pairs.lists import LISTS, open_teacher
 from recdistill.pairs.store import open_acts
@@ -151,6 +153,37 @@ def test_hidden_vectors_and_student_lists_serve_recipes(world):
 def test_a_recipe_that_needs_more_is_refused(world):
     log, _, _ = world
     with pytest.raises(BadInput, match="stored"):
-        refuse(pairs_run(log, log.parent, recipe={"teacher": "live"}).recipe)
+        refuse(pairs_run(log, log.parent, recipe={"teacher": "live"}).recipe, PairModel())
     with pytest.raises(BadInput, match="wanted in_sample beside"):
-        refuse(pairs_run(log, log.parent, recipe={"scores": "out_of_fold"}).recipe)
+        refuse(pairs_run(log, log.parent, recipe={"scores": "out_of_fold"}).recipe, PairModel())
+
+
+def test_a_warm_student_begins_as_close_to_its_teacher_as_its_width_allows(world):
+    log, _, folders = world
+    warm = pairs_run(log, log.parent, student={"width": 4}, recipe={"init": "teacher_pca", "trains_tables": False})
+    weights = fit_student(warm, folders, warm.recipe, 1, arm="student").weights
+    teacher = open_teacher(folders["score"], folders["prepare"])
+    whole = (teacher.user @ teacher.item.T).double().numpy()
+    left, value, right = np.linalg.svd(whole)
+    best = (left[:, :4] * value[:4]) @ right[:4]
+    assert np.abs((weights["user"] @ weights["item"].T).numpy() - best).max() < 1e-4 * np.abs(whole).max()
+
+
+def test_a_warm_lightgcn_is_refused(world):
+    log, _, folders = world
+    run = pairs_run(log, log.parent, student={"pairs": {"use": "lightgcn"}}, recipe={"init": "teacher_pca"})
+    with pytest.raises(BadInput, match=r"wanted student\.pairs\.use: mf beside init: teacher_pca, found lightgcn"):
+        fit_student(run, folders, run.recipe, 1, arm="student")
+
+
+def test_a_warm_student_goes_on_learning_and_its_control_begins_afresh(world):
+    log, _, folders = world
+    runs = [
+        pairs_run(log, log.parent, recipe={"init": "teacher_pca", "trains_tables": trains}) for trains in (False, True)
+    ]
+    stays, learns = (fit_student(run, folders, run.recipe, 1, arm="student") for run in runs)
+    assert [check.step for check in stays.curve] == [0]
+    assert learns.best.step > 0
+    assert not torch.equal(stays.weights["user"], learns.weights["user"])
+    controls = [fit_student(run, folders, run.recipe, 1, arm="control").weights for run in (*runs, world[1])]
+    assert all(torch.equal(one["user"], controls[-1]["user"]) for one in controls)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from recipe_rows import ENTRIES, refusal, section
 
 from recdistill.config.load import load
+from recdistill.config.pairs import PairModel
 from recdistill.pairs.terms import refuse
 from recdistill.problems import BadInput
 
@@ -85,13 +86,14 @@ def test_a_trajectory_never_feeds_a_calibrated_term():
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_a_recipe_that_says_pairs_is_one_that_pairs_take(entry):
     if "pairs" in entry.section.shapes or entry.section.privileged:  # pairs have no privileged features: Run says so
-        refuse(entry.section)
+        refuse(entry.section, PairModel())
     else:
         with pytest.raises(BadInput):
-            refuse(entry.section)
+            refuse(entry.section, PairModel())
 
 
 def test_recipes_of_top_lists_run_on_pairs_too():
     found = {entry.name for entry in ENTRIES if "pairs" in entry.section.shapes}
     assert found >= {"rd", "cd", "rrd", "de", "de_rrd", "ir_rrd", "ftd", "htd", "dcd", "rce", "rankdistil", "unkd"}
+    assert found >= {"warm_start", "warm_start_frozen", "warm_lists"}
     assert not found & {"pfd", "hetcomp", "ensemble_gated", "ektf", "exfm", "loopfm", "rocket", "hint", "kd_dagfm"}

@@ -39,7 +39,7 @@ def work(arm: Arm, seed: int, inputs: dict[str, Path], final: Path) -> None:
         np.save(out / LOGITS, judged, allow_pickle=False)
         about = {
             "valid_auc": trained.best.valid_auc,
-            "seconds_per_epoch": seconds / max(trained.curve[-1].epoch, 1e-9),
+            "seconds_per_epoch": seconds / (trained.curve[-1].epoch or 1.0),  # a student may be ready as it begins
             "parameters": sum(v.numel() for v in trained.weights.values() if v.is_floating_point()),
         }
         write_json(out / RESULT, about)

@@ -95,11 +95,13 @@ class RecipeSection(Section):
     previous: str | None = None
     """The folder of an earlier run of the same student, for what looks at how the teacher moved since."""
     init: Literal["fresh", "teacher_pca"] = "fresh"
-    """What the student's tables begin as: random, or the teacher's, projected on their principal components."""
+    """What the student's tables begin as: random, or the teacher's, projected on their principal components; with
+    data.pairs, such that its scores are as close to the teacher's as its width allows."""
     privileged: bool = False
     """Whether the teacher is to read columns that the student never gets: features of serve: never. Refused without."""
     trains_tables: bool = True
-    """Whether the tables go on learning; false needs init: teacher_pca."""
+    """Whether the tables go on learning; false needs init: teacher_pca. With data.pairs there is nothing else to learn,
+    and the student is what it begins as."""
     student: Shape = Shape()
     partner: Partner | None = None
     targets: list[TargetChoice] = []
@@ -168,7 +170,7 @@ class RecipeSection(Section):
     @property
     def shapes(self) -> tuple[str, ...]:
         """What it runs on: rows (a log of labels, with requests where it needs them), pairs (data.pairs)."""
-        own = self.init != "fresh" or self.student.model_fields_set or self.unlabelled or self.privileged
+        own = self.student.model_fields_set or self.unlabelled or self.privileged
         stored = self.teacher == "stored" and self.scores == "in_sample"
         bare = stored and not own and not self.recipe().needs & RANKING_ONLY
         return ("rows", "pairs") if bare else ("rows",)

@@ -105,7 +105,7 @@ def _above_first(score: Tensor, line: Ints, item: Ints) -> Floats:
     best = torch.full((len(score),), float("-inf"))
     which = torch.from_numpy(line)
     best.scatter_reduce_(0, which, score[which, torch.from_numpy(item)], "amax")
-    above = (score > best.unsqueeze(1)).sum(dim=1).double().numpy()
+    above = np.count_nonzero(score.numpy() > best.numpy()[:, None], axis=1)
     return np.where(np.bincount(line, minlength=len(score)) > 0, above, np.nan)
 
 

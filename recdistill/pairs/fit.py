@@ -23,7 +23,7 @@ from recdistill.pairs.lists import ListMaker, StoredTeacher, top_of
 from recdistill.pairs.models import MatrixFactorisation, fresh
 from recdistill.pairs.store import Acts, Ints
 from recdistill.pairs.terms import teacher_terms
-from recdistill.train.engine.course import Trained
+from recdistill.train.engine.course import Check, Trained, Weights
 from recdistill.train.engine.loop import train
 from recdistill.types import Batch
 
@@ -35,6 +35,7 @@ class Pupil:
     """What is trained. settings: with width beside what all trainings have. spec: what the model is made of.
 
     recipe: of a teacher or a control, one without a teacher. metric: what the validation window is judged by.
+    stays: whether the first vectors are the last, so that nothing is trained.
     """
 
     title: str
@@ -44,13 +45,14 @@ class Pupil:
     recipe: Recipe
     seed: int
     metric: str
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """What it is trained on. rows: train pairs, and acts: the same by user. valid: how it is judged while training.
 
-    teacher, lists: None where there is no teacher.
+    teacher, lists: None where there is no teacher. first: the user and item vectors to begin with; None draws them.
     """
 
     rows: Rows
@@ -58,6 +60,7 @@ class Given:
     valid: Judged
     teacher: StoredTeacher | None = None
     lists: Lists | None = None
+    first: tuple[Tensor, Tensor] | None = None
 
 
 def fit(pupil: Pupil, given: Given) -> Trained:
@@ -67,6 +70,10 @@ def fit(pupil: Pupil, given: Given) -> Trained:
     """
     torch.manual_seed(pupil.seed)
     model = fresh(pupil.spec, pupil.width, given.acts)
+    if given.first is not None:
+        model.begin(*given.first)
+    if pupil.stays:
+        return _untrained(judge(model, given.valid, pupil.metric), vectors_of(model))
     losses, own = _losses(pupil, given, model)
     optimiser = torch.optim.Adam([*model.parameters(), *own], pupil.settings.learning_rate, fused=True)
     return train(
@@ -79,6 +86,11 @@ def fit(pupil: Pupil, given: Given) -> Trained:
         weights=lambda: vectors_of(model),
         measure=pupil.metric,
     )
+
+
+def _untrained(valid_auc: float, weights: Weights) -> Trained:
+    check = Check(epoch=0.0, step=0, valid_auc=valid_auc, losses={}, rows_per_s=0.0, seconds=0.0)
+    return Trained(weights=weights, curve=(check,))
 
 
 def _batches(pupil: Pupil, given: Given) -> Batches:

@@ -27,6 +27,12 @@ class MatrixFactorisation(nn.Module):
         self.user, self.item = nn.Parameter(user), nn.Parameter(item)
         self.gives_hidden = False
 
+    @torch.no_grad()
+    def begin(self, user: Tensor, item: Tensor) -> None:
+        """Take these as the parameters: [users, E], [items, E]."""
+        self.user.copy_(user)
+        self.item.copy_(item)
+
     def begin_step(self) -> None:
         """Say that the parameters have changed."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recdistill.data.store import open_rows
 
 Ints = NDArray[np.int64]
+MOST_CELLS = 1 << 26  # bytes of a table of pairs; above it, a pair is searched for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +20,14 @@ class Acts:
     """Pairs of ids by user. item: [N] ascending within each user. starts: [users + 1] of each user's in `item`.
 
     num_items: ids of items, the absent and the unknown one among them. keys: [N] user x num_items + item, ascending.
+    table: [users x num_items] whether each pair is one of them, where it is small enough to be kept.
     """
 
     keys: Ints
     item: Ints
     starts: Ints
     num_items: int
+    table: NDArray[np.bool_] | None = None
 
     @property
     def num_users(self) -> int:
@@ -54,6 +57,8 @@ class Acts:
         [True, False, True]
         """
         keys, wanted = self.keys, user * self.num_items + item
+        if self.table is not None:
+            return self.table[wanted]
         if not len(keys):
             return np.zeros(len(user), dtype=bool)
         found: NDArray[np.bool_] = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
@@ -72,7 +77,11 @@ def acts(user: Sequence[int] | Ints, item: Sequence[int] | Ints, *, num_users: i
     users, items = np.asarray(user, dtype=np.int64), np.asarray(item, dtype=np.int64)
     keys = np.sort(users * num_items + items)
     starts = np.r_[0, np.cumsum(np.bincount(users, minlength=num_users))]
-    return Acts(keys=keys, item=keys % num_items, starts=starts, num_items=num_items)
+    table = None
+    if num_users * num_items <= MOST_CELLS:
+        table = np.zeros(num_users * num_items, dtype=np.bool_)
+        table[keys] = True
+    return Acts(keys=keys, item=keys % num_items, starts=starts, num_items=num_items, table=table)
 
 
 def open_acts(prepared: Path, *splits: str) -> Acts:

@@ -10,6 +10,7 @@ from typing import Any
 from recdistill.config.recipe import RecipeSection
 from recdistill.config.run import Run
 from recdistill.files import write_json
+from recdistill.pairs.begin import closest
 from recdistill.pairs.fit import Pupil, fit
 from recdistill.pairs.lists import open_teacher
 from recdistill.pairs.models import MatrixFactorisation
@@ -45,12 +46,14 @@ def distil(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
 
 def fit_student(run: Run, inputs: Mapping[str, Path], section: RecipeSection, seed: int, *, arm: Arm) -> Trained:
     """Train one student, or its control, by a recipe; writes nothing. BadInput for a recipe that cannot run here."""
-    refuse(section)
+    refuse(section, run.student.pairs)
     recipe, on = section.recipe(), given(run, inputs["prepare"])
     if arm == "control":
         recipe = recipe.without_teacher()
     else:
-        on = replace(on, teacher=open_teacher(inputs["score"], inputs["prepare"]), lists=section.lists)
+        teacher = open_teacher(inputs["score"], inputs["prepare"])
+        first = closest(teacher.user, teacher.item, run.student.width) if section.init == "teacher_pca" else None
+        on = replace(on, teacher=teacher, lists=section.lists, first=first)
     pupil = Pupil(
         title=f"{arm} {seed - run.seed}",
         settings=run.student,
@@ -59,6 +62,7 @@ def fit_student(run: Run, inputs: Mapping[str, Path], section: RecipeSection, se
         recipe=recipe,
         seed=seed,
         metric=run.gates.metric,
+        stays=arm == "student" and not section.trains_tables,
     )
     return fit(pupil, on)
 

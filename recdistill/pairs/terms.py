@@ -36,7 +36,7 @@ def teacher_terms(recipe: Recipe) -> Recipe | None:
     return replace(recipe, terms=taught, stress=UNHARMED) if taught else None
 
 
-def refuse(section: RecipeSection) -> None:
+def refuse(section: RecipeSection, spec: PairModel) -> None:
     """BadInput for a recipe that cannot have what it needs in this shape."""
     recipe, found = section.recipe(), []
     wrong = {choice.plugin.name for choice in recipe.choices if choice.plugin.needs & RANKING_ONLY}
@@ -47,10 +47,13 @@ def refuse(section: RecipeSection) -> None:
     if section.teacher != "stored":
         remedy = "use a recipe with teacher: stored"
         found.append(problem("recipe.teacher", wanted="stored beside data.pairs", found=section.teacher, remedy=remedy))
-    if section.init != "fresh" or section.student.model_fields_set or section.unlabelled:
+    if section.student.model_fields_set or section.unlabelled:
         remedy = "use another recipe"
         wanted = "a recipe that leaves the model as it is described"
-        found.append(problem("recipe", wanted=wanted, found="init, student or unlabelled", remedy=remedy))
+        found.append(problem("recipe", wanted=wanted, found="student or unlabelled", remedy=remedy))
+    if section.init != "fresh" and spec.use != "mf":
+        wanted, remedy = "student.pairs.use: mf beside init: teacher_pca", "use init: fresh"
+        found.append(problem("recipe.init", wanted=wanted, found=spec.use, remedy=remedy))
     if section.scores != "in_sample":
         wanted, remedy = "in_sample beside data.pairs", "use a recipe with scores: in_sample"
         found.append(problem("recipe.scores", wanted=wanted, found=section.scores, remedy=remedy))
