@@ -172,8 +172,13 @@ class RecipeSection(Section):
         """What it runs on: rows (a log of labels, with requests where it needs them), pairs (data.pairs)."""
         own = self.student.model_fields_set or self.unlabelled or self.privileged
         stored = self.teacher == "stored" and self.scores == "in_sample"
-        bare = stored and not own and not self.recipe().needs & RANKING_ONLY
+        bare = stored and not own and not self.phases_above_tables and not self.recipe().needs & RANKING_ONLY
         return ("rows", "pairs") if bare else ("rows",)
+
+    @property
+    def phases_above_tables(self) -> bool:
+        """Whether it trains what stands above frozen tables by a plan; a model of pairs has nothing there."""
+        return not self.trains_tables and any(term.schedule is not None for term in self.terms)
 
     def recipe(self) -> Recipe:
         """The plug-ins themselves."""

@@ -51,6 +51,9 @@ def refuse(section: RecipeSection, spec: PairModel) -> None:
         remedy = "use another recipe"
         wanted = "a recipe that leaves the model as it is described"
         found.append(problem("recipe", wanted=wanted, found="student or unlabelled", remedy=remedy))
+    if section.phases_above_tables:
+        wanted, remedy = "terms without a schedule beside trains_tables: false", "use warm_start_frozen"
+        found.append(problem("recipe.terms", wanted=wanted, found="some with one", remedy=remedy))
     if section.init != "fresh" and spec.use != "mf":
         wanted, remedy = "student.pairs.use: mf beside init: teacher_pca", "use init: fresh"
         found.append(problem("recipe.init", wanted=wanted, found=spec.use, remedy=remedy))
