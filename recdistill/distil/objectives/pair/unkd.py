@@ -24,8 +24,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from recdistill.distil.alike import alike
 from recdistill.distil.facts import Facts
-from recdistill.slates import ranks, slates
+from recdistill.slates import Slates, ranks, slates
 from recdistill.types import Batch, Scores
 
 NEEDS = {"teacher", "requests", "item_popularity"}
@@ -51,13 +52,19 @@ class Unkd(nn.Module):
     def forward(self, student: Scores, teacher: Scores, batch: Batch) -> Tensor:
         """[G] loss per request, ascending by request id, in nats."""
         line_N = torch.unique(batch.request, return_inverse=True)[1]
-        view = slates(line_N * self.groups + self.group[batch.ids[:, self.column]])
-        student_GL, teacher_GL = view.pad(student.logit), view.pad(teacher.logit)
+        key_N = line_N * self.groups + self.group[batch.ids[:, self.column]]
+        loss_G = student.logit.new_zeros(int(line_N.max()) + 1)
+        for rows in alike(key_N):
+            view = slates(key_N[rows])
+            one_G = self._of_lists(view, student.logit[rows], teacher.logit[rows])
+            loss_G = loss_G.index_add(0, view.request // self.groups, one_G)
+        return loss_G / self.groups
+
+    def _of_lists(self, view: Slates, student_N: Tensor, teacher_N: Tensor) -> Tensor:
+        student_GL, teacher_GL = view.pad(student_N), view.pad(teacher_N)
         above_GLL = teacher_GL.unsqueeze(2) > teacher_GL.unsqueeze(1)
         above_GLL = above_GLL & view.mask.unsqueeze(2) & view.mask.unsqueeze(1)
         share_GL = torch.exp(-ranks(teacher_GL, view.mask).to(student_GL.dtype) / self.decay)
         share_GLL = share_GL.unsqueeze(2) * share_GL.unsqueeze(1) * above_GLL
         loss_GLL = softplus(student_GL.unsqueeze(1) - student_GL.unsqueeze(2)) * share_GLL
-        loss_G = loss_GLL.sum(dim=(1, 2)) / share_GLL.sum(dim=(1, 2)).clamp_min(1e-12)
-        num_requests = int(line_N.max()) + 1
-        return loss_G.new_zeros(num_requests).index_add(0, view.request // self.groups, loss_G) / self.groups
+        return loss_GLL.sum(dim=(1, 2)) / share_GLL.sum(dim=(1, 2)).clamp_min(1e-12)

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.distil import lists
+from recdistill.distil.alike import alike
 from recdistill.distil.facts import Facts
 from recdistill.slates import slates
 from recdistill.types import Batch, Scores
@@ -48,7 +49,7 @@ class ItemSide(nn.Module):
     def forward(self, student: Scores, teacher: Scores, batch: Batch) -> Tensor:
         """[N] loss per row, in nats."""
         item_N, loss_N = batch.ids[:, self.column], torch.zeros_like(student.logit)
-        for rows in _alike(item_N):
+        for rows in alike(item_N):
             view = slates(item_N[rows])
             both = view.pad(student.logit[rows]), view.pad(teacher.logit[rows])
             mask_GL = view.mask & (view.pad(batch.weight[rows]) > 0)
@@ -58,16 +59,3 @@ class ItemSide(nn.Module):
                 loss_G = lists.dual_correction(*both, mask_GL, self.scale)
             loss_N = loss_N.index_copy(0, rows, view.flat(loss_G.unsqueeze(1).expand_as(mask_GL)))
         return loss_N
-
-
-def _alike(item_N: Tensor) -> list[Tensor]:
-    """Rows [n] in parts, of items in 2 to 3 rows, 4 to 15, 16 to 63 and so on: popular items would pad all others.
-
-    >>> [rows.tolist() for rows in _alike(torch.tensor([7, 3, 7, 5, 3, 3, 3]))]
-    [[0, 2], [1, 4, 5, 6]]
-    """
-    _, line_N, size_G = torch.unique(item_N, return_inverse=True, return_counts=True)
-    kind_N = ((torch.log2(size_G.double()) / 2).floor().long() + (size_G > 1))[line_N]
-    most = int(kind_N.max()) if len(kind_N) else 0
-    parts = [torch.nonzero(kind_N == kind).squeeze(1) for kind in range(1, most + 1)]
-    return [rows for rows in parts if len(rows)]
