@@ -68,6 +68,7 @@ bench-train: setup ## Speed and memory of training the teacher, as one JSON line
 	$(BIN)/python benchmarks/train.py
 
 bench-recipes: setup ## What each recipe adds to the training of a student, as one JSON line (many minutes; CONFIG=FILE RECIPES=a,b)
+	$(if $(CONFIG),,$(BIN)/recdistill synth runs/demo-log)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recipes.py $(or $(CONFIG),configs/demo.yaml) $(RECIPES)
 
 bench-serve: setup ## Speed of the scorer, the server and score-file, as one JSON line (minutes)
