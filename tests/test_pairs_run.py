@@ -187,3 +187,13 @@ def test_a_warm_student_goes_on_learning_and_its_control_begins_afresh(world):
     assert not torch.equal(stays.weights["user"], learns.weights["user"])
     controls = [fit_student(run, folders, run.recipe, 1, arm="control").weights for run in (*runs, world[1])]
     assert all(torch.equal(one["user"], controls[-1]["user"]) for one in controls)
+
+
+def test_a_student_that_is_not_trained_goes_through_every_step(world, tmp_path):
+    log, _, _ = world
+    run = pairs_run(log, tmp_path, recipe={"init": "teacher_pca", "trains_tables": False})
+    folders = run_all(run).folders
+    assert result(run, folders)["version"] == 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Learning" in page
+    assert ">0<" in page.split("Training, first seed", 1)[1].split("</table>", 1)[0]  # of epochs
