@@ -252,6 +252,8 @@ def test_recipes_are_compared_from_the_command_line_once(tiny_log, tmp_path, cal
     recipes.mkdir()
     (recipes / "soft.yaml").write_text("terms: [{use: label.bce, weight: 0.5}, {use: point.soft_bce, weight: 0.5}]\n")
     (recipes / "hint.yaml").write_text("terms: [{use: label.bce}, {use: feature.hint}]\n")
+    delta = "previous: nowhere\ntargets: [{use: delta, alpha: 1.0}]\nterms: [{use: label.bce}, {use: point.soft_bce}]\n"
+    (recipes / "delta.yaml").write_text(delta)
     noise = "terms: [{use: label.bce, weight: 0.0}, {use: point.soft_bce}]\nstress: {flip_positives: 0.9}\n"
     (recipes / "noise.yaml").write_text(noise)
     run = make_run(tiny_log, tmp_path)
@@ -261,7 +263,7 @@ def test_recipes_are_compared_from_the_command_line_once(tiny_log, tmp_path, cal
     assert status == 0, error
     models = [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
     assert {model["name"] for model in models} == {
-        *("teacher", "control", "bigger student", "soft", "hint"),
+        *("teacher", "control", "bigger student", "soft", "hint", "delta"),
         *("noise", "control flip_positives=0.9"),
     }
     by_name = {model["name"]: model for model in models}
@@ -274,6 +276,8 @@ def test_recipes_are_compared_from_the_command_line_once(tiny_log, tmp_path, cal
     assert all(model["bytes"] > 0 and model["p99_ratio"] > 0 for model in trained)
     refused = next(model for model in models if model["name"] == "hint")["refused"]
     assert "score.hidden" in refused
+    found_while_training = next(model for model in models if model["name"] == "delta")["refused"]
+    assert found_while_training.startswith("recipe.previous: nowhere: wanted a run with")
     folders = sorted(tmp_path.rglob("compare/soft-*"))
     made = [folder.stat().st_mtime_ns for folder in folders]
     assert len(made) == 2

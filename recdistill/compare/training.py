@@ -34,7 +34,7 @@ def train_all(tasks: Sequence[Task], inputs: Mapping[str, Path], processes: int)
 
 
 def train_one(task: Task, inputs: Mapping[str, Path]) -> str | None:
-    """None where it went well; else the last thing that the process said."""
+    """None where it went well; else the first problem that the process found, or the last thing that it said."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.json"
         files.write_json(path, task.to_json(inputs))
@@ -42,5 +42,6 @@ def train_one(task: Task, inputs: Mapping[str, Path]) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
-    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    return said[0] if done.returncode == 2 else said[-1]
+    if done.returncode == 2 and (problems := done.stdout.strip().splitlines()):
+        return problems[0]
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -21,7 +21,6 @@ from recdistill.problems import BadInput
 from recdistill.train.device import choose_device, ready_process
 from recdistill.train.engine.course import Trained
 from recdistill.train.predict import predict
-from recdistill.train.progress import logger
 from recdistill.train.students.look_ups import look_ups
 from recdistill.train.students.shape import AS_DESCRIBED, trained_student
 from recdistill.train.students.student import Arm as Kind
@@ -57,7 +56,7 @@ def _rows(run: Run, inputs: Mapping[str, Path], seed: int, kind: Kind) -> tuple[
 
 
 def main() -> None:
-    """Exit status 2 with the problems on standard error for a recipe that cannot run here."""
+    """Exit status 2 with the problems on standard output, alone there, for a recipe that cannot run here."""
     task = read_json(Path(sys.argv[1]))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     arm = Arm(name=task["name"], kind=task["kind"], run=Run.model_validate(task["run"]))
@@ -65,7 +64,7 @@ def main() -> None:
     try:
         work(arm, task["seed"], inputs, Path(task["out"]))
     except BadInput as error:
-        logger.error("\n".join(error.problems))
+        print("\n".join(error.problems))
         sys.exit(2)
 
 
