@@ -2,7 +2,8 @@
 
 Ratios of processor time of one epoch on one thread, the recipe's over a control's that was trained right before it;
 medians of the repeats. Of configs/demo.yaml with score.hidden=float16, unless another config is named; RECIPES: names
-with commas between, all where none are given. Each recipe is a line on standard error when it is done.
+with commas between, all where none are given. Each recipe is a line on standard error when it is done. All recipes of
+the demo are written into docs/recipes.md, too.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from recdistill.train.device import ready_process
 from recdistill.train.students.student import Arm, fit_student
 
 REPEATS = 3
+DEMO = Path("configs/demo.yaml")
+PAGE, BEGIN, END = (
+    Path("docs/recipes.md"),
+    "<!-- figures, written by `make bench-recipes` -->\n",
+    "<!-- end of figures -->\n",
+)
 SETTINGS = ("score.hidden=float16", "student.epochs=1", "threads=1", "device=cpu")
 
 
 def main() -> None:
     logging.disable(logging.INFO)
-    config = Path(sys.argv[1] if len(sys.argv) > 1 else "configs/demo.yaml")
+    config = Path(sys.argv[1] if len(sys.argv) > 1 else DEMO)
     names = recipe_names(config, sys.argv[2] if len(sys.argv) > 2 else "all")
     run = load(config, SETTINGS)
     folders = run_all(run, until="score").folders
@@ -65,7 +72,19 @@ def main() -> None:
         "refused_here": refused,
         **found,
     }
+    if config == DEMO and len(sys.argv) < 3:
+        document(found)
     print(json.dumps(line))
+
+
+def document(found: dict[str, dict[str, float]]) -> None:
+    """Put the ratios into the page, the cheapest first."""
+    lines = ["| teacher | recipes, times the control's training |", "|---|---|"]
+    for teacher, ratios in found.items():
+        ordered = sorted(ratios.items(), key=lambda one: one[1])
+        lines.append(f"| {teacher} | {', '.join(f'`{name}` {ratio:.2f}' for name, ratio in ordered)} |")
+    before, after = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n".join([*lines, ""]) + END + after.split(END)[1])
 
 
 if __name__ == "__main__":
