@@ -18,6 +18,7 @@ from recdistill.config.pairs import Lists, PairModel
 from recdistill.data.store import open_rows
 from recdistill.distil.objectives.label.softmax import softmax
 from recdistill.files import read_json
+from recdistill.pairs.begin import closest
 from recdistill.pairs.draws import labelled, unseen_items
 from recdistill.pairs.judged import judged_users
 from recdistill.pairs.labels import softmax_of_all
@@ -44,6 +45,17 @@ def test_what_is_held_is_found_in_a_table_as_by_search():
     assert SOME.table is not None
     assert SOME.holds(users, items).tolist() == searched.holds(users, items).tolist()
     assert SOME.holds(users, items).sum() == 6
+
+
+@pytest.mark.parametrize(("users", "items", "width"), [(7, 9, 5), (3, 9, 5), (9, 4, 8)])
+def test_a_student_as_wide_as_its_teacher_begins_with_all_its_scores(users, items, width):
+    generator = torch.Generator().manual_seed(0)
+    user, item = (torch.randn((rows, 5), generator=generator) for rows in (users, items))
+    user[0] = 0  # as that of a user that nobody is
+    one, other = closest(user, item, width)
+    assert (tuple(one.shape), tuple(other.shape)) == ((users, width), (items, width))
+    assert torch.allclose(one @ other.T, user @ item.T, atol=1e-5)
+    assert one[0].abs().max() < 1e-6
 
 
 def prepared(run, out):
