@@ -64,7 +64,7 @@ def main() -> None:
     try:
         work(arm, task["seed"], inputs, Path(task["out"]))
     except BadInput as error:
-        print("\n".join(error.problems))
+        sys.stdout.write("\n".join(error.problems))
         sys.exit(2)
 
 
