@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from recdistill.slates import Slates, ranks
-from recdistill.types import Batch
 
 
-def chosen(view: Slates, batch: Batch) -> Tensor:
+def chosen(view: Slates, weight_N: Tensor) -> Tensor:
     """[G, L] True for the rows that the term's selection leaves: those of a weight above 0."""
-    return view.mask & (view.pad(batch.weight) > 0)
+    return view.mask & (view.pad(weight_N) > 0)
 
 
 def num_top(mask_GL: Tensor, share: float) -> Tensor:

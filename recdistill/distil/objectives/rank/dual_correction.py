@@ -33,5 +33,5 @@ def dual_correction(
 ) -> Tensor:
     """[G] loss per request, ascending by request id, in nats. scale: of a difference of ranks."""
     view = slates(batch.request)
-    mask_GL = lists.chosen(view, batch)
+    mask_GL = lists.chosen(view, batch.weight)
     return lists.dual_correction(view.pad(student.logit), view.pad(teacher.logit), mask_GL, scale)

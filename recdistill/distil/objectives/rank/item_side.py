@@ -52,7 +52,7 @@ class ItemSide(nn.Module):
         for rows in alike(item_N):
             view = slates(item_N[rows])
             both = view.pad(student.logit[rows]), view.pad(teacher.logit[rows])
-            mask_GL = view.mask & (view.pad(batch.weight[rows]) > 0)
+            mask_GL = lists.chosen(view, batch.weight[rows])
             if self.kind == "relaxed_ranking":
                 loss_G = lists.relaxed_ranking(*both, mask_GL, self.share)
             else:

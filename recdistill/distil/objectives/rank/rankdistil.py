@@ -39,7 +39,7 @@ def rankdistil(
 ) -> Tensor:
     """[G] loss per request, ascending by request id, in nats."""
     view = slates(batch.request)
-    mask_GL, student_GL, teacher_GL = chosen(view, batch), view.pad(student.logit), view.pad(teacher.logit)
+    mask_GL, student_GL, teacher_GL = chosen(view, batch.weight), view.pad(student.logit), view.pad(teacher.logit)
     tail_GL = mask_GL & (ranks(teacher_GL, mask_GL) >= num_top(mask_GL, share))
     pushed_G = (softplus(student_GL) * tail_GL).sum(dim=1) / tail_GL.sum(dim=1).clamp_min(1)
     return relaxed_ranking(student_GL, teacher_GL, mask_GL, share) + push * pushed_G

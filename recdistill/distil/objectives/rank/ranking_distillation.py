@@ -46,7 +46,7 @@ def ranking_distillation(
 ) -> Tensor:
     """[G] loss per request, ascending by request id, in nats."""
     view = slates(batch.request)
-    mask_GL, student_GL = chosen(view, batch), view.pad(student.logit)
+    mask_GL, student_GL = chosen(view, batch.weight), view.pad(student.logit)
     place_GL = ranks(view.pad(teacher.logit), mask_GL)
     kept_GL = mask_GL & (place_GL < num_top(mask_GL, share)) & (mask_GL.sum(dim=1, keepdim=True) > 1)
     weight_GL = torch.exp(-place_GL.to(student_GL.dtype) / decay) * kept_GL

@@ -32,5 +32,5 @@ def relaxed_ranking(
 ) -> Tensor:
     """[G] loss per request, ascending by request id, in nats. share: of a list that is its top."""
     view = slates(batch.request)
-    mask_GL = lists.chosen(view, batch)
+    mask_GL = lists.chosen(view, batch.weight)
     return lists.relaxed_ranking(view.pad(student.logit), view.pad(teacher.logit), mask_GL, share)
