@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import make_run, the_line
 from pydantic import ValidationError
+from recipe_rows import ENTRIES
 
 from recdistill.config.load import load
 from recdistill.config.run import Run
@@ -17,6 +18,8 @@ from recdistill.problems import BadInput
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 RECIPES = sorted((ROOT / "configs/recipes").glob("*.yaml"))
+ROWS_ALONE = {entry.name for entry in ENTRIES if entry.section.shapes == ("rows",)}
+DRAWS_LABELS = {"label_smoothing", "study_imbalance", "study_label_noise"}  # not beside student.pairs.negatives: all
 
 GOOD = """
 name: shop
@@ -252,6 +255,11 @@ def test_a_recipe_fits_every_config_and_starts_with_its_command(config, path):
     overrides = [item for item in command[3:] if config.stem == "demo" or not item.startswith("features.")]
     if len(overrides) < len(command[3:]):
         the_line(problems(config, *overrides), "recipe.privileged", "serve: never")
+        return
+    base = load(config)
+    unfit = ROWS_ALONE | (DRAWS_LABELS if base.student.pairs.negatives == "all" else set())
+    if base.data.pairs is not None and path.stem in unfit:
+        the_line(problems(config, *overrides), "recipe", " use ")
         return
     run = load(config, overrides)
     assert [term.use for term in run.recipe.terms] == [t["use"] for t in yaml.safe_load(path.read_text())["terms"]]

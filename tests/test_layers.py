@@ -25,6 +25,7 @@ LAYERS = [
         "config.windows",
     ],
     ["config.teacher", "config.student", "config.export", "config.recipe", "config.monitor"],
+    ["config.unfit"],
     ["config.run", "config.load", "catalogue"],
     [
         "data",

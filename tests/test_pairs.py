@@ -166,6 +166,29 @@ def test_a_metric_of_the_other_shape_is_refused(log, tmp_path):
         pairs_run(log, tmp_path, gates={"metric": "auc"})
 
 
+ALL_AT_ONCE = {"pairs": {"loss": "softmax", "negatives": "all"}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"teacher": {"members": 2}}, "teacher.members: wanted none beside data.pairs"),
+        ({"recipe": {"teacher": "live"}}, "recipe.teacher: wanted stored beside data.pairs, found live"),
+        ({"recipe": {"scores": "out_of_fold"}}, "recipe.scores: wanted in_sample beside data.pairs"),
+        (
+            {"recipe": {"init": "teacher_pca"}, "student": {"pairs": {"use": "lightgcn"}}},
+            "recipe.init: wanted student.pairs.use: mf beside init: teacher_pca, found lightgcn",
+        ),
+        ({"student": ALL_AT_ONCE, "recipe": {"terms": [{"use": "label.smoothed_bce"}]}}, "the term label.smoothed_bce"),
+        ({"student": ALL_AT_ONCE, "recipe": {"stress": {"keep_positives": 0.5}}}, "found stress"),
+    ],
+)
+def test_what_pairs_do_not_know_is_refused_before_anything_runs(log, tmp_path, sections, said):
+    with pytest.raises(ValidationError) as caught:
+        pairs_run(log, tmp_path, **sections)
+    assert said in str(caught.value)
+
+
 def test_nothing_is_drawn_that_the_user_acted_on():
     drawn = unseen_items(SOME, np.repeat([0, 1, 2], 50), 4, np.random.default_rng(0))
     users = np.repeat(np.repeat([0, 1, 2], 50), 4)

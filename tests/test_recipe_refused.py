@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from recipe_rows import ENTRIES, refusal, section
 
 from recdistill.config.load import load
-from recdistill.config.pairs import PairModel
-from recdistill.pairs.terms import refuse
-from recdistill.problems import BadInput
+from recdistill.config.student import Student
+from recdistill.config.teacher import Teacher
+from recdistill.config.unfit import unfit_for_pairs
 
 
 @pytest.mark.parametrize("target", ["swap_wrong", "smooth_wrong", "keep_true", "keep_top", "item_similarity"])
@@ -85,11 +85,9 @@ def test_a_trajectory_never_feeds_a_calibrated_term():
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_a_recipe_that_says_pairs_is_one_that_pairs_take(entry):
-    if "pairs" in entry.section.shapes or entry.section.privileged:  # pairs have no privileged features: Run says so
-        refuse(entry.section, PairModel())
-    else:
-        with pytest.raises(BadInput):
-            refuse(entry.section, PairModel())
+    """But for privileged features, which pairs have none of: the run says so."""
+    taken = "pairs" in entry.section.shapes or entry.section.privileged
+    assert taken == (not unfit_for_pairs(entry.section, Teacher(), Student()))
 
 
 def test_recipes_of_top_lists_run_on_pairs_too():

@@ -108,7 +108,8 @@ def _line(file: Path, details: ErrorDetails, overrides: dict[str, str]) -> str:
     location = ".".join(map(str, details["loc"]))
     by = next((o for name, o in overrides.items() if f"{location}.".startswith(f"{name}.")), None)
     by = by or next((o for name, o in overrides.items() if location and name.startswith(f"{location}.")), None)
-    where = f"{file if by is None else f'command line {by!r}'}: {location or 'the whole'}"
+    source = str(file) if by is None else f"command line {by!r}"
+    where = f"{source}: {location or 'the whole'}"
     match details["type"]:
         case "extra_forbidden":
             keys = _keys(details["loc"][:-1])
@@ -120,6 +121,8 @@ def _line(file: Path, details: ErrorDetails, overrides: dict[str, str]) -> str:
     message = details["msg"]
     for start in ("Input should be ", "String should ", "Value error, "):
         message = message.removeprefix(start)
+    if ": wanted" in message and not location:
+        return f"{source}: {message}"
     if message.startswith("wanted") or ": wanted" in message:
         return f"{where}: {message}"
     return problem(where, wanted=message, found=repr(details["input"])[:80], remedy="give such a value")

@@ -19,6 +19,7 @@ from recdistill.config.score import Score
 from recdistill.config.sections import Count, Name, Section
 from recdistill.config.student import Student, TwoTower
 from recdistill.config.teacher import Teacher
+from recdistill.config.unfit import unfit_for_pairs
 from recdistill.config.windows import Windows
 
 
@@ -96,6 +97,13 @@ class Run(Section):
             shape = "with" if self.data.pairs else "without"
             message = "gates: wanted metrics of a run {shape} data.pairs, found {found}"
             raise PydanticCustomError("metric", message, {"shape": shape, "found": ", ".join(wrong)})
+        return self
+
+    @model_validator(mode="after")
+    def _what_pairs_know(self) -> Self:
+        found = unfit_for_pairs(self.recipe, self.teacher, self.student) if self.data.pairs else []
+        if found:
+            raise PydanticCustomError("pairs", "{problems}", {"problems": "; ".join(found)})
         return self
 
     @model_validator(mode="after")

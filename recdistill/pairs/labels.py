@@ -13,12 +13,10 @@ from recdistill.config.pairs import PairModel
 from recdistill.distil.facts import Facts
 from recdistill.distil.lesson import Lesson, made
 from recdistill.distil.recipe import Recipe
-from recdistill.distil.stress import UNHARMED
 from recdistill.pairs.draws import labelled
 from recdistill.pairs.models import MatrixFactorisation
 from recdistill.pairs.store import Acts, Ints
 from recdistill.pairs.terms import label_terms
-from recdistill.problems import BadInput, problem
 from recdistill.types import FIRST_KNOWN, Batch
 
 Cost = Callable[[Ints, Ints, float], tuple[Mapping[str, Tensor], Tensor]]
@@ -57,7 +55,6 @@ def _mean_length(model: MatrixFactorisation, rows: Batch, negatives: int) -> Ten
 
 def _against_all(terms: Recipe, spec: PairModel, facts: Facts, acts: Acts, model: MatrixFactorisation) -> Cost:
     """Users' scores of all items are one product of matrices, so that a step of whole users costs little."""
-    _refuse(terms)
     name = "label.softmax"
     schedules = [(term.weight, made(term.schedule or terms.schedule, facts)) for term in terms.terms]
 
@@ -92,14 +89,3 @@ def softmax_of_all(users: Tensor, items: Tensor, acts: Acts, user: Ints, item: I
     rest_G = torch.logsumexp(logit_GI.masked_fill(out_GI, -1e9), dim=1)
     place_N = torch.from_numpy(line)
     return softplus(rest_G[place_N] - logit_GI[place_N, torch.from_numpy(item)]).mean()
-
-
-def _refuse(terms: Recipe) -> None:
-    """BadInput for what needs labelled rows of its own."""
-    names = sorted({term.objective.plugin.name for term in terms.terms} - {"label.softmax"})
-    found = [f"the term {name}" for name in names] + (["stress"] if terms.stress != UNHARMED else [])
-    if found:
-        remedy = "give pairs.negatives a number, or use another recipe"
-        raise BadInput(
-            problem("recipe", wanted="label.bce beside negatives: all", found=", ".join(found), remedy=remedy)
-        )

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from recdistill.config.run import Run
-from recdistill.config.teacher import Teacher
 from recdistill.data.store import open_rows
 from recdistill.distil.recipe import Recipe, Term
 from recdistill.files import digest, read_json, write_json
@@ -29,7 +28,6 @@ MOST_JUDGED = 10_000  # users of the validation window while training
 
 def train_teacher(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     """Write weights-0.safetensors (user and item vectors) and teacher.json, as the other shape does."""
-    _refuse(run.teacher)
     ready_process(run.threads)
     pupil = Pupil(
         title="teacher",
@@ -83,21 +81,3 @@ def score(run: Run, inputs: Mapping[str, Path], out: Path) -> None:
     write_lists(out, place, logit, {**about, "teacher": digest(read_json(inputs["train_teacher"] / "teacher.json"))})
     save_weights(weights, out / VECTORS)
     logger.info("score: the first %d items of %s users", place.shape[1], f"{len(place):,}")
-
-
-def _refuse(teacher: Teacher) -> None:
-    """BadInput for settings that a model of two tables does not have."""
-    given = {
-        "members": teacher.members > 1,
-        "ensemble": bool(teacher.ensemble),
-        "ranks": teacher.num_processes > 1,
-        "one_pass": teacher.one_pass,
-        "warm_start": teacher.warm_start is not None,
-    }
-    lines = [
-        problem(f"teacher.{name}", wanted="none beside data.pairs", found="a setting", remedy="drop it")
-        for name, is_given in given.items()
-        if is_given
-    ]
-    if lines:
-        raise BadInput(lines)
