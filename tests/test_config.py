@@ -111,6 +111,23 @@ def test_an_override_that_is_none_says_how_one_looks(tmp_path, override):
     the_line(problems(write(tmp_path), override), "command line", repr(override), "as in teacher.epochs=2")
 
 
+def test_an_override_reaches_an_entry_of_a_list(tmp_path):
+    path = write(tmp_path)
+    recipe = "recipe={terms: [{use: label.bce}, {use: point.soft_bce}]}"
+    run = load(path, [recipe, "recipe.terms.1.weight=0.25", "student.tower=[8, 4]", "student.tower.0=16"])
+    assert [term.weight for term in run.recipe.terms] == [1.0, 0.25]
+    assert run.student.tower == [16, 4]
+
+
+@pytest.mark.parametrize("name", ["features.ids.7", "features.ids.x", "features.ids.-1", "features.ids.9.min_count"])
+def test_an_entry_that_a_list_has_not_is_told(tmp_path, name):
+    the_line(problems(write(tmp_path), f"{name}=2"), name, "a place in a list of 2, from 0", "or give the whole list")
+
+
+def test_an_override_below_a_value_is_told(tmp_path):
+    the_line(problems(write(tmp_path), "data.user.x=1"), "command line 'data.user.x=1': data.user: wanted a section")
+
+
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     for text in (GOOD + "name: again\n", GOOD.replace("user: user_id", "user: user_id\n  user: other")):
         line = the_line(problems(write(tmp_path, text)), "stands twice")

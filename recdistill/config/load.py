@@ -26,7 +26,10 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Run:
-    """The run that a YAML file and `section.field=value` overrides describe. BadInput lists every problem."""
+    """The run that a YAML file and `section.field=value` overrides describe, an entry of a list by its place from 0.
+
+    BadInput lists every problem.
+    """
     file = Path(path)
     tree = _read(file)
     where = {}
@@ -69,18 +72,29 @@ def _set(tree: dict[str, Any], override: str) -> str:
             )
         )
     *sections, field = name.split(".")
-    for section in sections:
-        below = tree.setdefault(section, {})
-        if not isinstance(below, dict):
-            where = f"command line {override!r}: {section}"
-            remedy = f"give the whole of {section}"
+    place: Any = tree
+    for number, section in enumerate(sections):
+        below = place[_entry(override, place, section)] if isinstance(place, list) else place.setdefault(section, {})
+        if not isinstance(below, dict | list):
+            path = ".".join(sections[: number + 1])
+            where, remedy = f"command line {override!r}: {path}", f"give the whole of {path}"
             raise BadInput(problem(where, wanted="a section", found=repr(below)[:80], remedy=remedy))
-        tree = below
+        place = below
     try:
-        tree[field] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
-        tree[field] = text
+        value = text
+    place[_entry(override, place, field) if isinstance(place, list) else field] = value
     return name
+
+
+def _entry(override: str, entries: list[Any], step: str) -> int:
+    """The place in a list that a step names, from 0."""
+    if step.isdigit() and int(step) < len(entries):
+        return int(step)
+    wanted = f"a place in a list of {len(entries)}, from 0"
+    where, remedy = f"command line {override!r}", "or give the whole list"
+    raise BadInput(problem(where, wanted=wanted, found=repr(step), remedy=remedy))
 
 
 def _read_recipe(file: Path, tree: dict[str, Any]) -> None:
