@@ -62,10 +62,20 @@ def test_experts_of_few_directions_are_held_against_the_whole_vector():
     again = Experts(2, 6, 3, 2)
     again.load_state_dict(one.state_dict())
     share = again.shares(theirs @ basis, KEY, 1.0)
-    wanted = (again(own, share) @ basis.T - theirs).square().mean(dim=1)
+    wanted = (again(own, share) @ basis.T - theirs).square().sum(dim=1) / theirs.square().sum(dim=1).mean()
     assert torch.allclose(one.loss(own, theirs, KEY, 1.0), wanted, atol=1e-5)
     one.loss(own, vectors(40, 6, 2), KEY, 1.0)
     assert torch.equal(one.basis, basis), "of the first batch alone"
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("directions", [None, 2])
+def test_experts_that_say_nothing_leave_all_whatever_the_scale_of_a_teacher(scale, directions):
+    one = Experts(2, 3, 3, directions)
+    torch.nn.init.zeros_(one.out)
+    torch.nn.init.zeros_(one.out_bias)
+    left = one.loss(vectors(40, 2), scale * vectors(40, 3, 1), KEY, 1.0).mean().item()
+    assert left == pytest.approx(1.0, rel=1e-5)
 
 
 def test_as_many_directions_as_there_are_change_nothing():

@@ -1,5 +1,7 @@
 """Relations between the rows of a batch: what is computed by shorter ways is what the formulas say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -50,8 +52,7 @@ def test_similarity_is_that_of_all_pairs():
 
 def test_hierarchical_topology_is_that_of_all_pairs_inside_groups():
     loss = HierarchicalTopology(facts(), groups=4, alpha=1.0).double().eval()
-    share = loss.experts.shares(THEIRS, BATCH.row_id, 1.0)
-    group = torch.unique(share.argmax(dim=1), return_inverse=True)[1]
+    group = torch.unique(loss.sides[0].selector(THEIRS).argmax(dim=1), return_inverse=True)[1]
     assert int(group.max()) > 0, "one group alone would show nothing"
     wanted = torch.zeros(N, dtype=torch.float64)
     own, theirs = normalize(OWN, dim=1), normalize(THEIRS, dim=1)
@@ -63,6 +64,29 @@ def test_hierarchical_topology_is_that_of_all_pairs_inside_groups():
         gap += (own_centre @ own[row] - theirs_centre @ theirs[row]).square().sum()
         wanted[row] = gap / (mates.sum() + len(own_centre))
     assert torch.allclose(loss(scores(OWN), scores(THEIRS), BATCH).detach(), wanted, rtol=1e-12)
+
+
+def test_groups_of_the_hierarchy_do_not_hang_on_the_noise_of_its_experts():
+    """A batch that comes again stands in the same groups, and with it its loss."""
+    loss = HierarchicalTopology(facts(), groups=4, alpha=1.0).double().train()
+    first, again = (loss(scores(OWN), scores(THEIRS), BATCH).detach() for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_users_and_items_have_groups_of_their_own():
+    """With one group a side, a user's mates are the users, and the two centres are theirs and the items'."""
+    width = Widths(fields=("user", "item"), field=2, pooled=4, blocks=(), hidden=4)
+    loss = HierarchicalTopology(Facts(student=width, teacher=width), groups=1, alpha=1.0).eval()
+    rows = Batch.example(label=[0.0, 0.0])
+    rows = replace(rows, ids=torch.tensor([[7, 8], [9, 8]]))  # two users, one item
+    own = torch.tensor([[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    theirs = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
+    found = loss(scores(own), scores(theirs), rows).detach()
+    half = 0.5**0.5  # cosine of each user with the users' centre, as the teacher has it; the student's are all 1
+    first = (1.0 + (1 - half) ** 2 + 0.0) / 4  # of the other user, the users' centre, the item
+    second = (1.0 + (1 - half) ** 2 + 1.0) / 4
+    item = ((1 - half) ** 2 + 0.0) / 3
+    assert torch.allclose(found, torch.tensor([(first + item) / 2, (second + item) / 2]), atol=1e-6)
 
 
 @pytest.mark.parametrize("among", [N, 128, 7])

@@ -20,6 +20,9 @@ class Experts(nn.Module):
     where H' is more than that: a map's cost grows with the square of the width, and what a wide teacher's vector says
     lies in few directions. None keeps all. What the others hold is in the loss, as no expert can tell it.
 
+    length: the mean squared length of that batch's vectors, H' before it; losses are divided by it, so that a weight
+    hangs neither on the width nor on the scale of a teacher.
+
     Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1; there all directions. The Gumbel noise is a
     hash of the key, the expert and how often this was called in training, so that a training can be taken up again;
     none in evaluation.
@@ -27,9 +30,11 @@ class Experts(nn.Module):
 
     calls: Tensor
     basis: Tensor
+    length: Tensor
 
     def __init__(self, own: int, theirs: int, number: int, directions: int | None = None) -> None:
         super().__init__()
+        self.register_buffer("length", torch.tensor(float(theirs)))
         self.cut = directions is not None and directions < theirs
         if self.cut:
             assert directions is not None
@@ -43,25 +48,28 @@ class Experts(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def loss(self, own_NH: Tensor, theirs_NH: Tensor, key_N: Tensor, temperature: float) -> Tensor:
-        """[N] mean squared difference of the teacher's vectors and what their experts make of the student's."""
+        """[N] how far what their experts make of the student's vectors is from the teacher's; see misfit."""
         short_NH = self.short(theirs_NH)
         mapped_NH = self(own_NH, self.shares(short_NH, key_N, temperature))
         return self.misfit(mapped_NH, short_NH, theirs_NH)
 
     def short(self, theirs_NH: Tensor) -> Tensor:
-        """[N, K] their vectors in the experts' coordinates."""
+        """[N, K] their vectors in the experts' coordinates, which the first batch in training says, as their length."""
+        first = self.training and not self.calls
+        if first:
+            self.length.copy_(theirs_NH.square().sum(dim=1).mean().clamp_min(NEGLIGIBLE))
         if not self.cut:
             return theirs_NH
-        if self.training and not self.calls:
+        if first:
             self.basis.copy_(principal(theirs_NH, self.basis.shape[1]))
         return theirs_NH @ self.basis
 
     def misfit(self, mapped_NK: Tensor, short_NK: Tensor, theirs_NH: Tensor) -> Tensor:
-        """[N] mean square, over all of H', of what the experts leave: inside their coordinates and outside."""
+        """[N] squared length of what the experts leave, inside their coordinates and outside, over that of a vector."""
         inside = (mapped_NK - short_NK).square().sum(dim=1)
         if self.cut:
             inside = inside + (theirs_NH.square().sum(dim=1) - short_NK.square().sum(dim=1)).clamp_min(0.0)
-        return inside / theirs_NH.shape[1]
+        return inside / self.length
 
     def shares(self, theirs_NH: Tensor, key_N: Tensor, temperature: float) -> Tensor:
         """[N, M] how much of each expert a vector gets; one of them nearly all where the temperature is low."""
@@ -72,6 +80,11 @@ class Experts(nn.Module):
             chance_NM = uniform(place_NM.reshape(-1), int(self.calls)).view_as(log_NM)
             log_NM = log_NM - (-chance_NM.log()).log().to(log_NM.dtype)
         return torch.softmax(log_NM / temperature, dim=1)
+
+    @torch.no_grad()
+    def group(self, theirs_NH: Tensor) -> Tensor:
+        """[N] the expert that the selector gives each vector most of, without noise."""
+        return self.selector(self.short(theirs_NH)).argmax(dim=1)
 
     def forward(self, own_NH: Tensor, share_NM: Tensor) -> Tensor:
         """[N, H'] sum_m s_m E_m(h); shares that a float32 would not show are left out."""

@@ -1,14 +1,15 @@
 """Distillation experts: one of several small maps, picked by the teacher's vector, is to make it of the student's.
 
-    L_i = ||h'_i - sum_m s_im E_m(h_i)||^2 / H',    s = softmax((log a + gumbel) / temperature), a = softmax(W h' + c)
+    L_i = ||h'_i - sum_m s_im E_m(h_i)||^2 / l,    s = softmax((log a + gumbel) / temperature), a = softmax(W h' + c)
 
 Rows whose teacher's vectors are alike share an expert, so that none has to fit them all. The temperature falls over the
 training (schedules/geometric.py) until a row has one expert. Experts are dropped at export.
 
 h, h': of a run of pairs the user's vector and the item's, each with experts of its own, a row's loss being the mean of
 both; else a row's last hidden layer. Source: Kang et al., DE-RRD (CIKM 2020, arXiv 2012.04357), section 4.1, 30
-experts. Differs: divided by the width H', so that the weight does not hang on it; where h' is wider than `directions`,
-experts map to that many of its principal directions alone (None: to all of it, which costs many times as much).
+experts. Differs: divided by l, the mean ||h'_j||^2 of the first batch in training (the width H' before it), so that the
+weight hangs neither on width nor on scale; where h' is wider than `directions`, experts map to that many of its
+principal directions alone (None: to all of it, which costs many times as much).
 
 >>> widths = [Widths(fields=(), field=0, pooled=1, blocks=(n,), hidden=n) for n in (1, 2)]
 >>> loss = DistillationExperts(Facts(student=widths[0], teacher=widths[1]), number=1).eval()

@@ -1,16 +1,17 @@
 """Hierarchical topology distillation: cosines are kept inside groups of like rows, and between rows and group centres.
 
     L_i = alpha / (n_g + G) (sum_{j in g} (cos_ij - cos'_ij)^2 + sum_k (cos(h_i, P_k) - cos(h'_i, P'_k))^2)
-        + (1 - alpha) ||h'_i - sum_m s_im E_m(h_i)||^2 / H'
+        + (1 - alpha) ||h'_i - sum_m s_im E_m(h_i)||^2 / l
 
-g: the n_g rows of row i's group, that of the expert with its largest share s_i (feature.distillation_experts, by which
-the second line is fitted); P_k, P'_k: mean vectors of the G groups of the batch. The student is not asked for relations
-of rows that have nothing to do with one another, for which it is too small.
+g: the n_g rows of row i's group, those of which the selector gives the same expert most; the second line, that fits
+experts, and its l are feature.distillation_experts; P_k, P'_k: mean vectors of the G groups of the batch. The student
+is not asked for relations of rows that have nothing to do with one another, for which it is too small.
 
 Source: Kang et al., Topology Distillation for Recommender System (KDD 2021, arXiv 2106.08700), section 4.2 (HTD), 30
-groups, alpha 0.5. h as in relation.topology. Differs: means instead of sums; no gradient runs through the choice of a
-group; relations of two centres are left out, being those of their members; where h' is wider than
-`directions`, experts map to that many of its principal directions alone. The cosines are of all of it.
+groups, alpha 0.5. h as in relation.topology; of a run of pairs users and items have groups and experts of their own.
+Differs: means instead of sums; no gradient runs through the choice of a group nor into P_k; relations of two centres
+are left out, being those of their members; where h' is wider than `directions`, experts map to that many of its
+principal directions alone. The cosines are of all of it.
 
 >>> widths = Widths(fields=(), field=0, pooled=2, blocks=(2,), hidden=2)
 >>> loss = HierarchicalTopology(Facts(student=widths, teacher=widths), groups=1, alpha=1.0).eval()
@@ -49,26 +50,28 @@ class HierarchicalTopology(nn.Module):
         directions: Annotated[int, Field(ge=1)] | None = 64,
     ) -> None:
         super().__init__()
-        self.experts = Experts(*widths_of(facts), groups, directions)
-        self.sides = num_sides(facts)
+        self.sides = nn.ModuleList(Experts(*widths_of(facts), groups, directions) for _ in range(num_sides(facts)))
+        self.groups = groups
         self.alpha = alpha
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
         """[N] loss per row."""
-        found = entities(student, teacher, batch, self.sides)
-        short_MD = self.experts.short(found.theirs)
-        share_MK = self.experts.shares(short_MD, found.key, temperature)
-        fit_M = self.experts.misfit(self.experts(found.own, share_MK), short_MD, found.theirs)
-        group_M = torch.unique(share_MK.argmax(dim=1), return_inverse=True)[1]
+        found = entities(student, teacher, batch, len(self.sides))
+        fits, groups = [], []
+        for side, experts in enumerate(self.sides):
+            assert isinstance(experts, Experts)
+            fits.append(experts.loss(*found.on(side), temperature))
+            groups.append(side * self.groups + experts.group(found.on(side)[1]))
+        group_M = torch.unique(torch.cat(groups), return_inverse=True)[1]
         kept_M = _kept(found.own, found.theirs, group_M)
-        return found.of_rows(self.alpha * kept_M + (1 - self.alpha) * fit_M)
+        return found.of_rows(self.alpha * kept_M + (1 - self.alpha) * torch.cat(fits))
 
 
 def _kept(own_NH: Tensor, theirs_NH: Tensor, group_N: Tensor) -> Tensor:
     """[N] mean squared difference of a row's cosines with its group's rows and with all groups' centres."""
     size_G = torch.bincount(group_N)
     member_NG = nn.functional.one_hot(group_N).to(own_NH.dtype)
-    own_G, theirs_G = (normalize(member_NG.T @ hidden_NH, dim=1) for hidden_NH in (own_NH, theirs_NH))
+    own_G, theirs_G = (normalize(member_NG.T @ hidden_NH, dim=1) for hidden_NH in (own_NH.detach(), theirs_NH))
     own_N, theirs_N = normalize(own_NH, dim=1), normalize(theirs_NH, dim=1)
     order = torch.argsort(group_N)
     groups = zip(*(unit[order].split(size_G.tolist()) for unit in (own_N, theirs_N)), strict=True)
