@@ -219,8 +219,10 @@ def _asked(run: Run, teacher: nn.Module, rows: Rows, span: range, most_rows: int
 
 
 def _wanted(run: Run, scores: Scores) -> Scores:
-    """What of it is stored, so that nothing else waits in memory."""
-    hidden = None if run.score.hidden == "none" or scores.hidden is None else scores.hidden.float()
+    """What of it is stored, so that nothing else waits in memory, hidden vectors as they are stored."""
+    hidden = None if run.score.hidden == "none" or scores.hidden is None else scores.hidden
+    if hidden is not None:
+        hidden = hidden.half() if run.score.hidden == "float16" else hidden.float()
     members = scores.members if run.score.members else None
     return Scores(logit=scores.logit.float(), hidden=hidden, members=members, variance=scores.variance)
 

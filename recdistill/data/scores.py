@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recdistill.data.store import Rows
 from recdistill.files import read_json, write_json
@@ -105,7 +106,7 @@ def write_segment(
         columns |= {f"member_{place}": column.numpy() for place, column in enumerate(scores.members.T.contiguous())}
     if kind != "none":
         assert scores.hidden is not None
-        columns |= _hidden_columns(scores.hidden.float().numpy(), kind)
+        columns |= _hidden_columns(scores.hidden, kind)
     table = pa.table(columns).replace_schema_metadata(dict(about))
     path = segment_path(folder, number)
     temporary = path.with_suffix(".unfinished")
@@ -114,8 +115,8 @@ def write_segment(
     temporary.replace(path)
 
 
-def _hidden_columns(hidden: Floats, kind: HiddenKind) -> dict[str, Any]:
-    codes, scale = quantise(hidden) if kind == "int8" else (hidden.astype(np.float16), None)
+def _hidden_columns(hidden: Tensor, kind: HiddenKind) -> dict[str, Any]:
+    codes, scale = quantise(hidden.float().numpy()) if kind == "int8" else (hidden.half().numpy(), None)
     flat = pa.array(codes.reshape(-1))
     found = {"hidden": pa.FixedSizeListArray.from_arrays(flat, hidden.shape[1])}
     return found if scale is None else {**found, "hidden_scale": scale}
