@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 180
 
-.PHONY: help setup demo drill stack stack-down results picture bench-cf bench-data bench-recipes bench-serve bench-train test test-all check fmt lint-docker clean
+.PHONY: help setup demo drill stack stack-down results leaderboards picture bench-cf bench-data bench-recipes bench-serve bench-train test test-all check fmt lint-docker clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ drill: setup ## A week of retraining with all that goes wrong in one, as a table
 results: setup ## Run demo and ml-1m from scratch and write docs/results.md from them
 	$(BIN)/recdistill synth runs/demo-log
 	$(BIN)/python benchmarks/results.py configs/demo.yaml configs/ml-1m.yaml
+
+leaderboards: setup ## Bring what the pages of docs/leaderboards come to into docs/results.md
+	$(BIN)/python benchmarks/results.py --keep configs/demo.yaml configs/ml-1m.yaml
 
 picture: setup ## docs/report.png: the page of a run that faces a champion, in a headless Chromium
 	rm -rf runs/picture

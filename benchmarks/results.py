@@ -1,6 +1,7 @@
 """Write docs/results.md and docs/results.svg from fresh runs: python benchmarks/results.py CONFIG... (`make results`).
 
 Every figure in them comes from the run's own last line; time and memory are of the whole command, from an empty folder.
+--keep: the runs that docs/results.json holds, and what the leaderboards come to by now (`make leaderboards`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from leaderboards import summary
 
 from recdistill.metrics.bootstrap import cell
 
@@ -111,11 +113,14 @@ def _readme(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    configs = [Path(argument) for argument in sys.argv[1:]]
-    results = {config.stem: fresh_run(config) for config in configs}
+    keep = sys.argv[1:2] == ["--keep"]
+    configs = [Path(argument) for argument in sys.argv[1 + keep :]]
+    kept = json.loads((DOCS / "results.json").read_text()) if keep else {}
+    results = {config.stem: kept[config.stem] if keep else fresh_run(config) for config in configs}
     lines = ["# Results", "", "Written by `make results`; do not edit. Intervals and recovery as in the README.", ""]
     for config in configs:
         lines += section(config, results[config.stem])
+    lines += summary(DOCS / "leaderboards")
     (DOCS / "results.md").write_text("\n".join(lines))
     _readme(results)
     (DOCS / "results.json").write_text(json.dumps(results, indent=1) + "\n")
