@@ -52,7 +52,7 @@ def summary(folder: Path) -> list[str]:
         "## Recipes compared",
         "",
         "The best recipe of each page of [leaderboards](leaderboards/README.md), where the page's command stands",
-        "beside all others, named by the test window itself; and of the recipes whose gain's interval is above 0, the one",
+        "beside all others, named by the test window itself; and of recipes whose gain's interval is above 0, the one",
         "with the highest recall of items off the head. 95% intervals.",
         "",
         f"| {' | '.join(HEADER)} |",
