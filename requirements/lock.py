@@ -19,6 +19,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("cpu", "dev", "cuda")
 CPU_FBGEMM, CUDA_FBGEMM = "fbgemm-gpu-cpu", "fbgemm-gpu"  # torchrec asks for the second; either will do
+OLDEST = {"python_full_version": "3.11.0"}  # some ask for more there than on the Python that runs this
 CUDA_PREFIXES = ("nvidia-", "cuda-", "triton")  # what only cuda.txt pins
 
 Lock = dict[str, str]
@@ -71,8 +72,14 @@ def closure(
         for extra in {"", *wanted.extras} - {e for n, e in seen if n == name}:
             seen.add((name, extra))
             asked = map(Requirement, installed[name].requires or [])
-            todo += [(name, r) for r in asked if r.marker is None or r.marker.evaluate({"extra": extra})]
+            todo += [(name, requirement) for requirement in asked if applies(requirement, extra)]
     return {name for name, _ in seen}, problems
+
+
+def applies(requirement: Requirement, extra: str) -> bool:
+    """Whether it is asked for with this extra, on this Python or on the oldest that will do."""
+    here = {"extra": extra}
+    return requirement.marker is None or any(requirement.marker.evaluate(e) for e in (here, here | OLDEST))
 
 
 def compare(title: str, lock: Lock, wanted: Lock) -> list[str]:

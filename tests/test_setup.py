@@ -77,6 +77,14 @@ def test_an_unmet_requirement_is_noticed(lock):
     assert any("absent" in problem and "not installed" in problem for problem in problems)
 
 
+def test_what_an_older_python_alone_is_asked_for_is_locked_too(lock):
+    """A newcomer's Python may be the 3.11.2 of a distribution; redis asks for more before 3.11.3."""
+    assert lock.applies(lock.Requirement("async-timeout; python_full_version < '3.11.3'"), "")
+    assert not lock.applies(lock.Requirement("tomli; python_version < '3.11'"), "")
+    assert lock.applies(lock.Requirement("x; extra == 'a'"), "a")
+    assert not lock.applies(lock.Requirement("x; extra == 'a'"), "")
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_the_target_and_help_lists_it(target):
     assert run("make", "--dry-run", target).returncode == 0
