@@ -234,7 +234,8 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     together: dict[str, Any] = {}
     for field in fields(Scores):
         values = [getattr(part, field.name) for part in parts]
-        together[field.name] = None if values[0] is None else torch.cat(values)
+        with torch.autocast("cpu", enabled=False):  # which does not know float16
+            together[field.name] = None if values[0] is None else torch.cat(values)
     return Scores(**together)
 
 
