@@ -174,6 +174,10 @@ ALL_AT_ONCE = {"pairs": {"loss": "softmax", "negatives": "all"}}
     [
         ({"teacher": {"members": 2}}, "teacher.members: wanted none beside data.pairs"),
         ({"recipe": {"teacher": "live"}}, "recipe.teacher: wanted stored beside data.pairs, found live"),
+        (
+            {"recipe": {"targets": ["keep_true"], "terms": ["label.bce", "list.softmax_kl"]}},
+            "recipe.lists.positives: wanted 1 or more beside data.pairs for keep_true, found 0",
+        ),
         ({"recipe": {"scores": "out_of_fold"}}, "recipe.scores: wanted in_sample beside data.pairs"),
         (
             {"recipe": {"init": "teacher_pca"}, "student": {"pairs": {"use": "lightgcn"}}},

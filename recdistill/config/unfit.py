@@ -5,7 +5,8 @@ from __future__ import annotations
 from recdistill.config.recipe import RecipeSection
 from recdistill.config.student import Student
 from recdistill.config.teacher import Teacher
-from recdistill.distil.recipe import RANKING_ONLY
+from recdistill.distil.recipe import RANKING_ONLY, Recipe
+from recdistill.plugins import Choice
 from recdistill.problems import problem
 
 _BY_LABEL = {"label.bce", "label.softmax"}  # what a step against all items at once can be
@@ -38,6 +39,10 @@ def _of_plug_ins(section: RecipeSection) -> list[str]:
         names, wants = ", ".join(sorted(wrong)), ", ".join(sorted(recipe.needs & RANKING_ONLY))
         wanted, remedy = "plug-ins that pairs can serve", "use another recipe"
         found.append(problem("recipe", wanted=wanted, found=f"{names}, for {wants}", remedy=remedy))
+    by_label = {choice.plugin.name for choice in _taught(recipe) if "labels" in choice.plugin.needs}
+    if by_label and not section.lists.positives:
+        wanted = f"1 or more beside data.pairs for {', '.join(sorted(by_label))}"
+        found.append(problem("recipe.lists.positives", wanted=wanted, found="0", remedy="give it a number"))
     if section.teacher != "stored":
         remedy = "use a recipe with teacher: stored"
         found.append(problem("recipe.teacher", wanted="stored beside data.pairs", found=section.teacher, remedy=remedy))
@@ -45,6 +50,12 @@ def _of_plug_ins(section: RecipeSection) -> list[str]:
         wanted, remedy = "in_sample beside data.pairs", "use a recipe with scores: in_sample"
         found.append(problem("recipe.scores", wanted=wanted, found=section.scores, remedy=remedy))
     return found
+
+
+def _taught(recipe: Recipe) -> list[Choice]:
+    """What looks at lists: all but the terms that learn from labelled rows."""
+    terms = [choice for term in recipe.terms if term.follows_teacher for choice in term.choices]
+    return [*recipe.targets, *terms, recipe.selection, recipe.schedule]
 
 
 def _of_model(section: RecipeSection, student: Student) -> list[str]:
