@@ -36,8 +36,8 @@ def line(name: str, page: str) -> str:
     helps = [n for n in beside if number(beside[n]["less control"], 1) > 0]
     raised = max(helps, key=lambda n: number(beside[n][tail]), default=None)
     about = "none helps" if raised is None else f"{raised} {beside[raised][tail]}, control {control[tail]}"
-    teacher, it = models.get("teacher", {}).get(metric, ""), beside[best]
-    cells = [f"[{name}](leaderboards/{name}.md)", metric, teacher, control[metric], best, it[metric]]
+    it = beside[best]
+    cells = [f"[{name}](leaderboards/{name}.md)", metric, models["teacher"][metric], control[metric], best, it[metric]]
     return f"| {' | '.join([*cells, it['less control'], it['recovery'], about])} |"
 
 

@@ -220,9 +220,8 @@ def _asked(run: Run, teacher: nn.Module, rows: Rows, span: range, most_rows: int
 
 def _wanted(run: Run, scores: Scores) -> Scores:
     """What of it is stored, so that nothing else waits in memory, hidden vectors as they are stored."""
-    hidden = None if run.score.hidden == "none" or scores.hidden is None else scores.hidden
-    if hidden is not None:
-        hidden = hidden.half() if run.score.hidden == "float16" else hidden.float()
+    kind = torch.float16 if run.score.hidden == "float16" else torch.float32
+    hidden = None if run.score.hidden == "none" or scores.hidden is None else scores.hidden.to(kind)
     members = scores.members if run.score.members else None
     return Scores(logit=scores.logit.float(), hidden=hidden, members=members, variance=scores.variance)
 
@@ -232,9 +231,9 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     if not parts:
         return Scores(logit=torch.empty(0), hidden=torch.empty((0, 1)))
     together: dict[str, Any] = {}
-    for field in fields(Scores):
-        values = [getattr(part, field.name) for part in parts]
-        with torch.autocast("cpu", enabled=False):  # which does not know float16
+    with torch.autocast("cpu", enabled=False):  # which does not know float16
+        for field in fields(Scores):
+            values = [getattr(part, field.name) for part in parts]
             together[field.name] = None if values[0] is None else torch.cat(values)
     return Scores(**together)
 

@@ -51,7 +51,6 @@ class HierarchicalTopology(nn.Module):
     ) -> None:
         super().__init__()
         self.sides = nn.ModuleList(Experts(*widths_of(facts), groups, directions) for _ in range(num_sides(facts)))
-        self.groups = groups
         self.alpha = alpha
 
     def forward(self, student: Scores, teacher: Scores, batch: Batch, *, temperature: float = 1.0) -> Tensor:
@@ -60,8 +59,9 @@ class HierarchicalTopology(nn.Module):
         fits, groups = [], []
         for side, experts in enumerate(self.sides):
             assert isinstance(experts, Experts)
-            fits.append(experts.loss(*found.on(side), temperature))
-            groups.append(side * self.groups + experts.group(found.on(side)[1]))
+            own, theirs, key = found.on(side)
+            fits.append(experts.loss(own, theirs, key, temperature))
+            groups.append(side * experts.number + experts.group(theirs))
         group_M = torch.unique(torch.cat(groups), return_inverse=True)[1]
         kept_M = _kept(found.own, found.theirs, group_M)
         return found.of_rows(self.alpha * kept_M + (1 - self.alpha) * torch.cat(fits))
