@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from recdistill.config.recipe import RecipeSection
+from recdistill.config.unfit import runs_on
 from recdistill.plugins import KINDS, Plugin, load_all
 from recdistill.problems import BadInput, guess, problem
 
@@ -56,7 +57,7 @@ def overview(folder: Path) -> str:
     """A line a recipe, then a line a plug-in. A recipe runs on rows (a log of labels) or on pairs (data.pairs) too."""
     lines = [LINE.format("recipe", "teacher", "what, whose; the shapes that it runs on; what it needs beyond scores")]
     for entry in entries(folder):
-        told = _listed("runs on", entry.section.shapes) + _listed("needs", entry.needs)
+        told = _listed("runs on", runs_on(entry.section)) + _listed("needs", entry.needs)
         lines.append(LINE.format(entry.name, entry.section.teacher, entry.about + told))
     lines += ["", LINE.format("plug-in", "kind", "what; its settings; what it needs")]
     for plugin in _plugins():
@@ -90,7 +91,7 @@ def _recipe(entry: Entry) -> str:
     seen = {choice.plugin.name: choice for choice in entry.section.recipe().choices}
     lines = [f"  {name:24} {choice.plugin.summary}" for name, choice in seen.items()]
     needs = ", ".join(entry.needs) or "nothing beyond the teacher's scores"
-    return "\n".join([entry.text, f"runs on: {', '.join(entry.section.shapes)}", f"needs: {needs}", *lines])
+    return "\n".join([entry.text, f"runs on: {', '.join(runs_on(entry.section))}", f"needs: {needs}", *lines])
 
 
 def _plugin(plugin: Plugin) -> str:

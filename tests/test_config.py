@@ -13,12 +13,13 @@ from recipe_rows import ENTRIES
 
 from recdistill.config.load import load
 from recdistill.config.run import Run
+from recdistill.config.unfit import runs_on
 from recdistill.problems import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 RECIPES = sorted((ROOT / "configs/recipes").glob("*.yaml"))
-ROWS_ALONE = {entry.name for entry in ENTRIES if entry.section.shapes == ("rows",)}
+ROWS_ALONE = {entry.name for entry in ENTRIES if runs_on(entry.section) == ("rows",)}
 DRAWS_LABELS = {"label_smoothing", "study_imbalance", "study_label_noise"}  # not beside student.pairs.negatives: all
 
 GOOD = """

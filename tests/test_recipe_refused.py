@@ -8,9 +8,7 @@ from pydantic import ValidationError
 from recipe_rows import ENTRIES, refusal, section
 
 from recdistill.config.load import load
-from recdistill.config.student import Student
-from recdistill.config.teacher import Teacher
-from recdistill.config.unfit import unfit_for_pairs
+from recdistill.config.unfit import runs_on
 
 
 @pytest.mark.parametrize("target", ["swap_wrong", "smooth_wrong", "keep_true", "keep_top", "item_similarity"])
@@ -83,15 +81,8 @@ def test_a_trajectory_never_feeds_a_calibrated_term():
     assert "found trajectory before it" in refusal(targets=["trajectory"], terms=["point.soft_bce"])
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_a_recipe_that_says_pairs_is_one_that_pairs_take(entry):
-    """But for privileged features, which pairs have none of: the run says so."""
-    taken = "pairs" in entry.section.shapes or entry.section.privileged
-    assert taken == (not unfit_for_pairs(entry.section, Teacher(), Student()))
-
-
 def test_recipes_of_top_lists_run_on_pairs_too():
-    found = {entry.name for entry in ENTRIES if "pairs" in entry.section.shapes}
+    found = {entry.name for entry in ENTRIES if "pairs" in runs_on(entry.section)}
     assert found >= {"rd", "cd", "rrd", "de", "de_rrd", "ir_rrd", "ftd", "htd", "dcd", "rce", "rankdistil", "unkd"}
     assert found >= {"warm_start", "warm_start_frozen", "warm_lists"}
     assert not found & {"pfd", "hetcomp", "ensemble_gated", "ektf", "exfm", "loopfm", "rocket", "hint", "kd_dagfm"}

@@ -5,11 +5,12 @@ import torch
 from pairs_world import NUM_ITEMS, pairs_run, write_checkerboard
 from recipe_rows import ENTRIES
 
+from recdistill.config.unfit import runs_on
 from recdistill.pairs.student import fit_student
 from recdistill.pipeline import run_all
 
 pytestmark = pytest.mark.slow
-ON_PAIRS = [entry for entry in ENTRIES if "pairs" in entry.section.shapes]
+ON_PAIRS = [entry for entry in ENTRIES if "pairs" in runs_on(entry.section)]
 UNTAUGHT = {"label_smoothing"}  # follows no teacher
 
 

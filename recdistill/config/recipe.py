@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from recdistill.config.choice import PluginChoice
 from recdistill.config.pairs import Lists
 from recdistill.config.sections import Count, Section
-from recdistill.distil.recipe import LIST_ONLY, RANKING_ONLY, Recipe, Source, Term
+from recdistill.distil.recipe import LIST_ONLY, Recipe, Source, Term
 from recdistill.distil.stress import Stress
 from recdistill.plugins import Kind
 
@@ -166,19 +166,6 @@ class RecipeSection(Section):
     def _who(self, *needs: str) -> str:
         names = {choice.plugin.name for choice in self.recipe().choices if choice.plugin.needs & set(needs)}
         return ", ".join(sorted(names))
-
-    @property
-    def shapes(self) -> tuple[str, ...]:
-        """What it runs on: rows (a log of labels, with requests where it needs them), pairs (data.pairs)."""
-        own = self.student.model_fields_set or self.unlabelled or self.privileged
-        stored = self.teacher == "stored" and self.scores == "in_sample"
-        bare = stored and not own and not self.phases_above_tables and not self.recipe().needs & RANKING_ONLY
-        return ("rows", "pairs") if bare else ("rows",)
-
-    @property
-    def phases_above_tables(self) -> bool:
-        """Whether it trains what stands above frozen tables by a plan; a model of pairs has nothing there."""
-        return not self.trains_tables and any(term.schedule is not None for term in self.terms)
 
     def recipe(self) -> Recipe:
         """The plug-ins themselves."""

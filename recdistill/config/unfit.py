@@ -17,6 +17,12 @@ def unfit_for_pairs(recipe: RecipeSection, teacher: Teacher, student: Student) -
     return [*_of_teacher(teacher), *_of_plug_ins(recipe), *_of_model(recipe, student), *_of_labels(recipe, student)]
 
 
+def runs_on(recipe: RecipeSection) -> tuple[str, ...]:
+    """The shapes of a recipe: rows (a log of labels, with requests where it needs them), pairs (data.pairs)."""
+    in_pairs = not recipe.privileged and not unfit_for_pairs(recipe, Teacher(), Student())
+    return ("rows", "pairs") if in_pairs else ("rows",)
+
+
 def _of_teacher(teacher: Teacher) -> list[str]:
     given = {
         "members": teacher.members > 1,
@@ -63,7 +69,7 @@ def _of_model(section: RecipeSection, student: Student) -> list[str]:
     if section.student.model_fields_set or section.unlabelled:
         wanted, remedy = "a recipe that leaves the model as it is described", "use another recipe"
         found.append(problem("recipe", wanted=wanted, found="student or unlabelled", remedy=remedy))
-    if section.phases_above_tables:
+    if not section.trains_tables and any(term.schedule is not None for term in section.terms):
         wanted, remedy = "terms without a schedule beside trains_tables: false", "use warm_start_frozen"
         found.append(problem("recipe.terms", wanted=wanted, found="some with one", remedy=remedy))
     if section.init != "fresh" and student.pairs.use != "mf":
