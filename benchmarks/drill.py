@@ -111,7 +111,7 @@ def fired_twice(drill: Drill) -> None:
     say("day 2: the schedule, a second firing and a run by hand, all at once")
     drill.days.deliver(1)
     until(lambda: _owner(drill, 2) is not None, "a claim of day 2")
-    command = [sys.executable, "-m", "recdistill.cli.main", "retrain", str(drill.config), "--quiet"]
+    command = [sys.executable, "-m", "recdistill", "retrain", str(drill.config), "--quiet"]
     account = drill.account(2)
     assert account is not None
     by_hand = subprocess.Popen([*command, "--window", account.window.name], stdout=subprocess.PIPE, text=True)

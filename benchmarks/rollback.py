@@ -141,7 +141,7 @@ def registered(url: str) -> tuple[Any, list[str]]:
 
 def roll_back(url: str) -> tuple[float, float]:
     """The command: when it was given, and how many seconds it took."""
-    command = [sys.executable, "-m", "recdistill.cli.main", "rollback", "configs/demo.yaml", f"root={ROOT / 'run'}"]
+    command = [sys.executable, "-m", "recdistill", "rollback", "configs/demo.yaml", f"root={ROOT / 'run'}"]
     command += [f"registry.tracking_uri={url}", f"registry.model={MODEL}", "--state", str(ROOT / "state")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_HTTP_")}
     began = time.monotonic()  # as from a shell: with none of the deadlines that this process has set for itself
@@ -158,7 +158,7 @@ def main() -> int:
     server: subprocess.Popen[str] | None = None
     try:
         registry, (old, new) = registered(mlflow.url)
-        command = [sys.executable, "-m", "recdistill.cli.main", "serve", f"models:/{MODEL}@champion", "--port", "0"]
+        command = [sys.executable, "-m", "recdistill", "serve", f"models:/{MODEL}@champion", "--port", "0"]
         command += ["--workers", "2", "--tracking-uri", mlflow.url, "--state", str(ROOT / "state")]
         command += ["--items", str(ROOT / "seed-0" / "items.parquet"), "--item-key", "item_id"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -139,7 +139,7 @@ def stack(folder: Path) -> Iterator[dict[str, str]]:
     """The addresses of a stack that is up: {"prefect", "mlflow"}."""
     ports = dict(zip(("prefect", "mlflow", "postgres"), map(str, free_ports(3)), strict=True))
     options = [word for name, port in ports.items() for word in (f"--{name}-port", port)]
-    recdistill = ("recdistill.cli.main", "stack")
+    recdistill = ("recdistill", "stack")
     try:
         shown = command(*recdistill, "up", "--folder", str(folder), *options)
         yield json.loads(shown.splitlines()[-1])
@@ -149,7 +149,7 @@ def stack(folder: Path) -> Iterator[dict[str, str]]:
 
 def retrained(addresses: dict[str, str], folder: Path) -> str:
     """The id of a flow run that the worker completed: a generated log, the demo's config on it."""
-    command("recdistill.cli.main", "synth", str(folder / "log"), "--rows", "20000")
+    command("recdistill", "synth", str(folder / "log"), "--rows", "20000")
     changed = [f"data.source={folder / 'log'}", f"root={folder / 'run'}", "teacher.epochs=3", "student.epochs=3"]
     wanted = {"config": "configs/demo.yaml", "overrides": [*changed, "student.seeds=1", "evaluate.draws=200"]}
     environment = {"PREFECT_API_URL": f"{addresses['prefect']}/api", "DO_NOT_TRACK": "1"}

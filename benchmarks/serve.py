@@ -109,7 +109,7 @@ def in_process(bundle: Path) -> dict[str, Any]:
 @contextmanager
 def our_server(bundle: Path) -> Iterator[tuple[str, int]]:
     """(address, process that answers), on its core."""
-    command = [sys.executable, "-m", "recdistill.cli.main", "serve", str(bundle), "--port", "0", "--workers", "1"]
+    command = [sys.executable, "-m", "recdistill", "serve", str(bundle), "--port", "0", "--workers", "1"]
     command += ["--items", str(bundle.parent / "items.parquet"), "--item-key", "item_id", "--queue", str(QUEUE)]
     command += ["--state", str(bundle.parent / "state")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:

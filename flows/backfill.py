@@ -95,7 +95,7 @@ def _filled(parameters: BackfillParameters) -> dict[str, int]:
 def _task(parameters: BackfillParameters) -> Task[[str, Sequence[str]], int]:
     """A task that retrains one window, of which no more than `parallel` are at work at once."""
     room = threading.Semaphore(parameters.parallel)
-    command = [sys.executable, "-m", "recdistill.cli.main", "retrain", parameters.config, *parameters.overrides]
+    command = [sys.executable, "-m", "recdistill", "retrain", parameters.config, *parameters.overrides]
 
     @task(name="window", tags=["recdistill"], cache_policy=NO_CACHE, persist_result=False)
     def window(name: str, given: Sequence[str]) -> int:

@@ -90,7 +90,7 @@ def reseal(folder, **about):
 @contextmanager
 def server(*arguments, ready=True, environment=None, stderr=None):
     """A `recdistill serve` of its own: (address, process). It is ended as by SIGTERM, and must then end with 0."""
-    command = [sys.executable, "-m", "recdistill.cli.main", "serve", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-m", "recdistill", "serve", *map(str, arguments), "--port", "0"]
     given = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=given) as process:
         try:

@@ -90,6 +90,7 @@ LAYERS = [
     ["plan", "trace", "search", "promotion.reproduce", "api"],
     ["retention", "stack"],
     ["cli", "doctor", "flows"],
+    ["__main__"],
 ]
 TYPES_ONLY = "for type checkers only"
 HOMES = {

@@ -50,7 +50,7 @@ def begin(run, tmp_path) -> subprocess.Popen:
     """The run in a process of its own, as `recdistill distil` does it."""
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(run.model_dump(mode="json")))
-    words = ["-m", "recdistill.cli.main", "distil", str(path)]
+    words = ["-m", "recdistill", "distil", str(path)]
     with (tmp_path / "log").open("w") as log:
         return subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=log, stderr=log)
 

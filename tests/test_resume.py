@@ -57,7 +57,7 @@ def write_config(log: Path, root: Path, **settings) -> Run:
 def train_by_command(root: Path) -> subprocess.Popen:
     """The real command line, in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"}
-    call = [sys.executable, "-m", "recdistill.cli.main", "train-teacher", str(root / "run.yaml")]
+    call = [sys.executable, "-m", "recdistill", "train-teacher", str(root / "run.yaml")]
     return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=(root / "said.txt").open("a"))
 
 

@@ -110,7 +110,7 @@ def test_a_search_that_is_killed_goes_on_with_the_trials_that_were_done(tiny_log
     command = [
         sys.executable,
         "-m",
-        "recdistill.cli.main",
+        "recdistill",
         "search",
         str(config),
         "--trials",

@@ -102,7 +102,7 @@ class Up:
         self.options, self.api, self.mlflow = ports, f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}"
 
     def command(self, *words: str, status: int = 0) -> str:
-        command = [sys.executable, "-m", "recdistill.cli.main", *words]
+        command = [sys.executable, "-m", "recdistill", *words]
         environment = {**os.environ, "PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": self.mlflow}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == status, done.stdout + done.stderr

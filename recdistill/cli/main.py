@@ -125,7 +125,3 @@ def doctor(
     print(render(findings))
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(2)
-
-
-if __name__ == "__main__":
-    main()

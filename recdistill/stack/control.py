@@ -17,7 +17,7 @@ from recdistill.train.progress import logger
 _START_S = 300.0
 """Both servers migrate their databases when they start for the first time."""
 _PREPARE = (  # between the servers and the worker: nothing may be at work yet
-    ("reconcile", ("recdistill.cli.main", "reconcile")),
+    ("reconcile", ("recdistill", "reconcile")),
     ("pool", ("prefect", "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite")),
     ("deploy", ("prefect", "--no-prompt", "deploy", "--all")),
 )
