@@ -120,6 +120,21 @@ def test_an_override_reaches_an_entry_of_a_list(tmp_path):
     assert run.student.tower == [16, 4]
 
 
+def test_an_override_changes_what_the_config_leaves_unsaid(tmp_path):
+    path = write(tmp_path)
+    run = load(path, ["recipe.terms.0.weight=0.5", "student.tower.0=16"])
+    first, second = run.recipe.terms
+    assert (first.use, first.weight, second.use, second.weight) == ("label.bce", 0.5, "point.soft_bce", 0.8)
+    assert (run.student.tower, load(path).student.tower) == ([16, 32], [64, 32])
+
+
+def test_an_override_of_an_unsaid_plug_in_keeps_its_name(tmp_path):
+    assert (
+        load(write(tmp_path), ["teacher.interaction.layers=2"]).teacher.interaction
+        == load(write(tmp_path), ["teacher.interaction={use: dcnv2, layers: 2}"]).teacher.interaction
+    )
+
+
 @pytest.mark.parametrize("name", ["features.ids.7", "features.ids.x", "features.ids.-1", "features.ids.9.min_count"])
 def test_an_entry_that_a_list_has_not_is_told(tmp_path, name):
     the_line(problems(write(tmp_path), f"{name}=2"), name, "a place in a list of 2, from 0", "or give the whole list")

@@ -74,7 +74,10 @@ def _set(tree: dict[str, Any], override: str) -> str:
     *sections, field = name.split(".")
     place: Any = tree
     for number, section in enumerate(sections):
-        below = place[_entry(override, place, section)] if isinstance(place, list) else place.setdefault(section, {})
+        if isinstance(place, list):
+            below = place[_entry(override, place, section)]
+        else:
+            below = place.setdefault(section, _unsaid(sections[: number + 1]))
         if not isinstance(below, dict | list):
             path = ".".join(sections[: number + 1])
             where, remedy = f"command line {override!r}: {path}", f"give the whole of {path}"
@@ -86,6 +89,27 @@ def _set(tree: dict[str, Any], override: str) -> str:
         value = text
     place[_entry(override, place, field) if isinstance(place, list) else field] = value
     return name
+
+
+def _unsaid(path: Sequence[str]) -> Any:
+    """What an override changes where the config says nothing: a default list, or a section that cannot be empty."""
+    section: type[BaseModel] | None = Run
+    default: Any = None
+    for step in path:
+        if step.isdigit():
+            continue
+        if section is None or step not in section.model_fields:
+            return {}
+        field = section.model_fields[step]
+        default, section = field.get_default(call_default_factory=True), _section(field.annotation)
+    if isinstance(default, list):
+        return [_written(entry) for entry in default]
+    needs = isinstance(default, BaseModel) and any(f.is_required() for f in type(default).model_fields.values())
+    return _written(default) if needs else {}
+
+
+def _written(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
 def _entry(override: str, entries: list[Any], step: str) -> int:
